@@ -1,0 +1,234 @@
+"""The checkpoint folder of SPEC §4: base/, redux/, experts/, gate/, mot_config.json."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from a2edit.model.autoencoder import PatchAutoencoder
+from a2edit.model.config import CONFIG_NAME, MoTConfig
+from a2edit.model.experts import ExpertBank, RoutedLinear, routed_linears
+from a2edit.model.gate import ConditioningGate
+from a2edit.model.peft_files import load_experts, save_experts
+from a2edit.runtime.errors import CheckpointError
+from diffusers import AutoencoderKL, FluxTransformer2DModel
+from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import CLIPTextModel, SiglipImageProcessor, SiglipVisionModel, T5EncoderModel
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+# Where the pieces of a FLUX.1-Fill folder and of a Redux folder lie, as diffusers names them.
+_PIECES: dict[str, tuple[str, Any]] = {
+    "transformer": ("base/transformer", FluxTransformer2DModel),
+    "pooled_encoder": ("base/text_encoder", CLIPTextModel),
+    "text_encoder": ("base/text_encoder_2", T5EncoderModel),
+    "image_encoder": ("redux/image_encoder", SiglipVisionModel),
+    "redux": ("redux/image_embedder", ReduxImageEncoder),
+}
+TOKENIZERS = {"pooled": "base/tokenizer", "text": "base/tokenizer_2"}
+
+
+def find_checkpoint(name_or_folder: str | Path) -> Path:
+    """The folder of a checkpoint given by path, or by the name of an embedded one."""
+    folder = Path(name_or_folder)
+    if (folder / CONFIG_NAME).is_file():
+        return folder
+    embedded = PRETRAINED / str(name_or_folder)
+    if (embedded / CONFIG_NAME).is_file():
+        return embedded
+    names = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob(f"*/{CONFIG_NAME}")))
+    what = f"it has no {CONFIG_NAME}" if folder.is_dir() else "there is no such folder"
+    raise CheckpointError(
+        f"{name_or_folder} is no A²-Edit checkpoint: {what}. Give a checkpoint folder, "
+        f"or the name of an embedded model: {names or 'none is installed'}"
+    )
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """Every part of a model in memory, fp32, on the CPU, in eval mode.
+
+    `transformer` holds the base weights W⁰; experts are beside it, never folded in.
+    """
+
+    config: MoTConfig
+    transformer: FluxTransformer2DModel
+    vae: AutoencoderKL | PatchAutoencoder
+    text_encoder: T5EncoderModel
+    pooled_encoder: CLIPTextModel
+    image_encoder: SiglipVisionModel
+    redux: ReduxImageEncoder
+    gate: ConditioningGate
+    experts: ExpertBank
+    tokenizers: dict[str, Path]  # "text", "pooled" → a folder with tokenizer.json
+
+    @property
+    def linears(self) -> list[RoutedLinear]:
+        return list(self.experts.linears.values())
+
+    @property
+    def blocks(self) -> int:
+        """L, rows of a gate table."""
+        return self.experts.blocks
+
+    @property
+    def reference_size(self) -> int:
+        """Side in pixels of the image encoder's input."""
+        return int(self.image_encoder.config.image_size)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Every module by its name here, for moving, freezing and counting."""
+        names = (*_PIECES, "vae", "gate", "experts")
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def load(cls, name_or_folder: str | Path) -> Checkpoint:
+        """Read a checkpoint.
+
+        Raises:
+            CheckpointError: a part is missing, cannot be read, or contradicts mot_config.json.
+        """
+        folder = find_checkpoint(name_or_folder)
+        config = MoTConfig.load(folder)
+        parts = {key: _load_part(kind, folder / path) for key, (path, kind) in _PIECES.items()}
+        vae = _load_part(_vae_class(folder / "base/vae"), folder / "base/vae")
+        linears = routed_linears(parts["transformer"])
+        experts = load_experts(
+            folder / "experts", linears, config.num_experts, config.rank, config.alpha
+        )
+        gate = _load_gate(folder / "gate", experts.blocks, config.num_experts)
+        tokenizers = {key: folder / path for key, path in TOKENIZERS.items()}
+        for path in tokenizers.values():
+            if not (path / "tokenizer.json").is_file():
+                raise CheckpointError(f"{path / 'tokenizer.json'} is missing")
+        checkpoint = cls(
+            config=config, vae=vae, gate=gate, experts=experts, tokenizers=tokenizers, **parts
+        )
+        for module in checkpoint.modules().values():
+            module.eval().requires_grad_(False)
+        return checkpoint
+
+    def save(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
+        """Write the checkpoint; the folder appears whole or not at all."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            self._write(work, dtype)
+            old = work.with_name(work.name + "-old")
+            if folder.exists():
+                folder.rename(old)
+            work.chmod(0o755)
+            work.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def _write(self, folder: Path, dtype: torch.dtype) -> None:
+        for key, (path, _) in _PIECES.items():
+            _save_part(getattr(self, key), folder / path, dtype)
+        _save_part(self.vae, folder / "base/vae", dtype)
+        side = self.reference_size
+        processor = SiglipImageProcessor(size={"height": side, "width": side})
+        processor.save_pretrained(folder / "redux/feature_extractor")
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(
+            shift=3.0, use_dynamic_shifting=True
+        )
+        scheduler.save_pretrained(folder / "base/scheduler")
+        for key, path in TOKENIZERS.items():
+            shutil.copytree(self.tokenizers[key], folder / path)
+        _write_json(folder / "base/model_index.json", _model_index(self))
+        save_experts(self.experts, folder / "experts", dtype)
+        (folder / "gate").mkdir()
+        gate = {key: value.detach().to(dtype) for key, value in self.gate.state_dict().items()}
+        save_file(gate, folder / "gate/gate.safetensors")
+        gate_config = {key: value for key, value in self.gate.config.items() if key[0] != "_"}
+        _write_json(folder / "gate/config.json", gate_config)
+        config = replace(self.config, base_hash=folder_hash(folder / "base"))
+        _write_json(folder / CONFIG_NAME, config.to_dict())
+
+
+def folder_hash(folder: Path) -> str:
+    """sha256 over the names and bytes of a folder's files, in sorted order."""
+    total = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        total.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        with path.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
+
+
+def _load_part(kind: Any, path: Path) -> Any:
+    if not (path / "config.json").is_file():
+        raise CheckpointError(f"{path / 'config.json'} is missing: the checkpoint is not complete")
+    option = {"dtype" if kind.__module__.startswith("transformers") else "torch_dtype": torch.float32}
+    try:
+        return kind.from_pretrained(path, local_files_only=True, **option)
+    # Both libraries raise many types for a damaged folder; each means the same to the caller.
+    except (OSError, ValueError, RuntimeError, SafetensorError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be loaded as {kind.__name__}: {error}") from error
+
+
+def _vae_class(path: Path) -> Any:
+    try:
+        name = json.loads((path / "config.json").read_text(encoding="utf-8")).get("_class_name")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path / 'config.json'} cannot be read: {error}") from error
+    classes = {"AutoencoderKL": AutoencoderKL, "PatchAutoencoder": PatchAutoencoder}
+    if name not in classes:
+        raise CheckpointError(
+            f"{path / 'config.json'}: _class_name is {name!r}; allowed: {', '.join(classes)}"
+        )
+    return classes[name]
+
+
+def _load_gate(folder: Path, blocks: int, experts: int) -> ConditioningGate:
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        gate = ConditioningGate(**values)
+        gate.load_state_dict(load_file(folder / "gate.safetensors"))
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: the gate cannot be loaded: {error}") from error
+    if (gate.blocks, gate.experts) != (blocks, experts):
+        raise CheckpointError(
+            f"{folder}: the gate serves {gate.blocks} blocks of {gate.experts} experts; "
+            f"the transformer has {blocks} blocks and mot_config.json {experts} experts"
+        )
+    return gate
+
+
+def _save_part(module: Any, path: Path, dtype: torch.dtype) -> None:
+    # A copy, because a round trip through fp16 would change the weights of a model in training;
+    # the plain `to`, because diffusers' own one warns of what we mean to do.
+    nn.Module.to(copy.deepcopy(module), dtype).save_pretrained(path)
+
+
+def _model_index(checkpoint: Checkpoint) -> dict[str, Any]:
+    """`model_index.json` as diffusers' FluxFillPipeline reads it."""
+    vae = checkpoint.vae
+    library = "diffusers" if isinstance(vae, AutoencoderKL) else "a2edit.model.autoencoder"
+    return {
+        "_class_name": "FluxFillPipeline",
+        "_diffusers_version": diffusers.__version__,
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "text_encoder_2": ["transformers", "T5EncoderModel"],
+        "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+        "tokenizer_2": ["transformers", "PreTrainedTokenizerFast"],
+        "transformer": ["diffusers", "FluxTransformer2DModel"],
+        "vae": [library, type(vae).__name__],
+    }
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

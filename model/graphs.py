@@ -1,0 +1,304 @@
+"""The thick graphs: everything between bytes in and bytes out, as modules to run or to export.
+
+One graph is one module with tensors at its edge and no Python value but its weights, so that the
+reference pipeline, the exporter and the verification all speak of the same function (DESIGN, "Thick
+graphs, thin hosts").
+"""
+
+from __future__ import annotations
+
+import torch
+from a2edit.model.checkpoint import Checkpoint
+from a2edit.model.latents import image_ids, mask_tokens, pack, unpack
+from a2edit.model.routing import anchor_guided_routing
+from torch import Tensor, nn
+
+
+class GraphModule(nn.Module):
+    """A graph: a name, named inputs and outputs, and inputs to try it with."""
+
+    graph_name: str
+    input_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+
+    def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
+        """Random inputs of the right shapes and dtypes; the same at every call."""
+        raise NotImplementedError
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def _pixels(*shape: int) -> Tensor:
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=_generator())
+
+
+def _image(pixels: Tensor) -> Tensor:
+    """uint8 [B, H, W, 3] → fp32 [B, 3, H, W] in [-1, 1]."""
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+class VaeEncoderGraph(GraphModule):
+    """Canvas and mask → conditioning tokens: packed masked-image latents, then the mask (SPEC §2)."""
+
+    graph_name = "vae_encoder"
+    input_names = ("pixels", "mask")
+    output_names = ("conditioning",)
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.vae, self.canvas = checkpoint.vae, checkpoint.config.canvas
+
+    def forward(self, pixels: Tensor, mask: Tensor) -> Tensor:
+        """pixels u8 [B, H, Wc, 3], mask u8 [B, H, Wc] (≥ 128 = repaint) → fp32 [B, Li, 64 + 256]."""
+        hole = (mask >= 128).float()[:, None]
+        latents = encode_latents(self.vae, _image(pixels) * (1 - hole))
+        return torch.cat([pack(latents), mask_tokens(hole)], -1)
+
+    def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
+        height, width = self.canvas
+        mask = torch.zeros(batch, height, width, dtype=torch.uint8)
+        mask[:, height // 4 : height // 2, -height // 2 : -height // 4] = 255
+        return _pixels(batch, height, width, 3), mask
+
+
+class VaeDecoderGraph(GraphModule):
+    """Packed latents of the canvas → pixels of the target panel."""
+
+    graph_name = "vae_decoder"
+    input_names = ("latents",)
+    output_names = ("pixels",)
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.vae, self.canvas = checkpoint.vae, checkpoint.config.canvas
+        self.size = checkpoint.config.size
+        self.channels = int(checkpoint.transformer.config.out_channels)
+        self.tokens = checkpoint.config.image_tokens
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """latents fp32 [B, Li, 64] → u8 [B, S, S, 3]."""
+        height, width = self.canvas
+        grid = unpack(latents, height // 8, width // 8)[..., -(self.size // 8) :]
+        sample = decode_latents(self.vae, grid)
+        levels = ((sample / 2 + 0.5).clamp(0, 1) * 255).round()
+        return levels.to(torch.uint8).permute(0, 2, 3, 1)
+
+    def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
+        return (torch.randn(batch, self.tokens, self.channels, generator=_generator()),)
+
+
+class TextEncoderGraph(GraphModule):
+    """T5: ids → text tokens; padding is not masked (SPEC §11.7)."""
+
+    graph_name = "text_encoder"
+    input_names = ("text_ids",)
+    output_names = ("text_tokens",)
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.encoder, self.length = checkpoint.text_encoder, checkpoint.config.text_length
+
+    def forward(self, text_ids: Tensor) -> Tensor:
+        """i64 [B, Lt] → fp32 [B, Lt, D]."""
+        tokens: Tensor = self.encoder(text_ids)[0]
+        return tokens
+
+    def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
+        return (torch.arange(self.length).repeat(batch, 1) % self.encoder.config.vocab_size,)
+
+
+class PooledEncoderGraph(GraphModule):
+    """CLIP: ids → pooled vector."""
+
+    graph_name = "pooled_encoder"
+    input_names = ("pooled_ids",)
+    output_names = ("pooled",)
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.encoder, self.length = checkpoint.pooled_encoder, checkpoint.config.pooled_length
+
+    def forward(self, pooled_ids: Tensor) -> Tensor:
+        """i64 [B, Lp] → fp32 [B, P]."""
+        pooled: Tensor = self.encoder(pooled_ids).pooler_output
+        return pooled
+
+    def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
+        ids = torch.full((batch, self.length), self.encoder.config.eos_token_id)
+        ids[:, 0] = self.encoder.config.bos_token_id
+        return (ids,)
+
+
+class ImageEncoderGraph(GraphModule):
+    """SigLIP and the Redux projector: reference pixels → reference tokens."""
+
+    graph_name = "image_encoder"
+    input_names = ("reference",)
+    output_names = ("reference_tokens",)
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.encoder, self.redux = checkpoint.image_encoder, checkpoint.redux
+        self.size = checkpoint.reference_size
+
+    def forward(self, reference: Tensor) -> Tensor:
+        """u8 [B, R, R, 3] → fp32 [B, Lr, D]."""
+        tokens: Tensor = self.redux(self.encoder(_image(reference)).last_hidden_state).image_embeds
+        return tokens
+
+    def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
+        return (_pixels(batch, self.size, self.size, 3),)
+
+
+class GateGraph(GraphModule):
+    """The gate with its routing: features → weights of the active experts, 0 for the others."""
+
+    graph_name = "gate"
+    input_names = ("conditioning", "reference_tokens", "text_tokens")
+    output_names = ("gate_weights",)
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.gate, self.config = checkpoint.gate, checkpoint.config
+        self.shapes = _context_shapes(checkpoint)
+
+    def forward(self, conditioning: Tensor, reference_tokens: Tensor, text_tokens: Tensor) -> Tensor:
+        """[B, Li, 320], [B, Lr, D], [B, Lt, D] → fp32 [B, L, N]."""
+        config = self.config
+        return anchor_guided_routing(
+            self.gate(conditioning, reference_tokens, text_tokens),
+            anchor=config.anchor,
+            fallback=config.fallback,
+            renorm=config.renorm,
+            anchor_weight=config.anchor_weight,
+        )
+
+    def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
+        random = _generator()
+        return tuple(torch.randn(batch, *self.shapes[n], generator=random) for n in self.input_names)
+
+
+class DitGraph(GraphModule):
+    """One Euler step: x + Δσ·v(x, σ), in fp32 outside the transformer.
+
+    With experts injected (`model.experts.unmerged`) it is the unmerged truth; called through
+    `torch.func.functional_call` with routed weights, the merged one.
+    """
+
+    graph_name = "dit"
+    input_names = (
+        "latents",
+        "conditioning",
+        "text_tokens",
+        "reference_tokens",
+        "pooled",
+        "sigma",
+        "delta",
+        "guidance",
+    )
+    output_names = ("next_latents",)
+
+    image_ids: Tensor
+    text_ids: Tensor
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.transformer = checkpoint.transformer
+        height, width = checkpoint.config.canvas
+        self.shapes = _context_shapes(checkpoint)
+        context = self.shapes["text_tokens"][0] + self.shapes["reference_tokens"][0]
+        self.register_buffer("image_ids", image_ids(height // 16, width // 16), persistent=False)
+        self.register_buffer("text_ids", torch.zeros(context, 3), persistent=False)
+
+    def velocity(
+        self,
+        latents: Tensor,
+        conditioning: Tensor,
+        text_tokens: Tensor,
+        reference_tokens: Tensor,
+        pooled: Tensor,
+        sigma: Tensor,
+        guidance: Tensor,
+    ) -> Tensor:
+        """The transformer's output [B, Li, 64] at noise level sigma [B]."""
+        velocity: Tensor = self.transformer(
+            hidden_states=torch.cat([latents, conditioning], -1),
+            encoder_hidden_states=torch.cat([text_tokens, reference_tokens], 1),
+            pooled_projections=pooled,
+            timestep=sigma,
+            img_ids=self.image_ids,
+            txt_ids=self.text_ids,
+            guidance=guidance,
+            return_dict=False,
+        )[0]
+        return velocity
+
+    def forward(
+        self,
+        latents: Tensor,
+        conditioning: Tensor,
+        text_tokens: Tensor,
+        reference_tokens: Tensor,
+        pooled: Tensor,
+        sigma: Tensor,
+        delta: Tensor,
+        guidance: Tensor,
+    ) -> Tensor:
+        """Next latents fp32 [B, Li, 64]; sigma, delta, guidance fp32 [B], delta = σ_{i+1} − σ_i."""
+        velocity = self.velocity(
+            latents, conditioning, text_tokens, reference_tokens, pooled, sigma, guidance
+        )
+        return latents.float() + delta[:, None, None] * velocity.float()
+
+    def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
+        random = _generator()
+        tensors = [torch.randn(batch, *self.shapes[name], generator=random) for name in self.shapes]
+        scalars = [torch.full((batch,), value) for value in (0.75, -0.05, 30.0)]
+        return (*tensors, *scalars)
+
+
+def _context_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Shapes without batch of what the transformer and the gate take, in the transformer's order."""
+    config, transformer = checkpoint.config, checkpoint.transformer.config
+    vision = checkpoint.image_encoder.config
+    latent, total = int(transformer.out_channels), int(transformer.in_channels)
+    width = int(transformer.joint_attention_dim)
+    return {
+        "latents": (config.image_tokens, latent),
+        "conditioning": (config.image_tokens, total - latent),
+        "text_tokens": (config.text_length, width),
+        "reference_tokens": ((vision.image_size // vision.patch_size) ** 2, width),
+        "pooled": (int(transformer.pooled_projection_dim),),
+    }
+
+
+def encode_latents(vae: nn.Module, image: Tensor) -> Tensor:
+    """Scaled latents of an image [B, 3, H, W] in [-1, 1]: (mode − shift)·scale (SPEC §2)."""
+    mode = vae.encode(image).latent_dist.mode()
+    latents: Tensor = (mode - vae.config.shift_factor) * vae.config.scaling_factor
+    return latents
+
+
+def decode_latents(vae: nn.Module, latents: Tensor) -> Tensor:
+    """Inverse of `encode_latents`, up to what the autoencoder loses; [B, 3, H, W] around [-1, 1]."""
+    raw = latents / vae.config.scaling_factor + vae.config.shift_factor
+    sample: Tensor = vae.decode(raw, return_dict=True).sample
+    return sample
+
+
+GRAPHS: tuple[type[GraphModule], ...] = (
+    VaeEncoderGraph,
+    TextEncoderGraph,
+    PooledEncoderGraph,
+    ImageEncoderGraph,
+    GateGraph,
+    DitGraph,
+    VaeDecoderGraph,
+)
+
+
+def make_graphs(checkpoint: Checkpoint) -> dict[str, GraphModule]:
+    """Every graph of a checkpoint by name, sharing its modules (no weights are copied)."""
+    return {kind.graph_name: kind(checkpoint).eval() for kind in GRAPHS}  # type: ignore[call-arg]
