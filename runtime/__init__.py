@@ -1,0 +1,1 @@
+"""Bundle to edit, without torch: request, preparation, engines, editor, a2edit-run."""
