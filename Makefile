@@ -1,0 +1,53 @@
+# make demo is the whole thing: environment, engines from the embedded model, edits, a page to look at.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BUNDLE := build/a2edit-mini
+# The first of these that runs, is new enough and can make an environment; `make PYTHON=… setup` adds one.
+PYTHONS := $(PYTHON) python3.11 /usr/bin/python3.11 python3.12 python3.13 python3
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## the environment in .venv (a second make reuses it)
+
+$(BIN)/python:
+	@for python in $(PYTHONS); do \
+	  if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "creating $(VENV) with $$($$python --version)"; exec $$python -m venv $(VENV); \
+	  fi; \
+	done; \
+	echo "error: no Python 3.11 or newer with venv among: $(PYTHONS); say which with make PYTHON=/path/to/python setup" >&2; exit 2
+
+# A stamp, so that a changed requirement installs again and an unchanged one costs nothing.
+$(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[build,train,onnxruntime,bench,dev]"
+	@touch $@
+
+demo: setup ## build the embedded model's engines, edit held-out cases, write out/demo.html and out/demo.png
+	$(BIN)/a2edit-build engines --model a2edit-mini --out $(BUNDLE)
+	$(BIN)/python examples/demo.py --bundle $(BUNDLE) --out out
+
+test: setup ## the tests
+	$(BIN)/python -m pytest -q
+
+check: setup ## what CI checks before the tests: lint, format, types, import order
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## put every file in the house's format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: setup ## latency and memory against the torch reference, and the held-out figures, into bench/results
+	@test -f $(BUNDLE)/manifest.json || $(BIN)/a2edit-build engines --model a2edit-mini --out $(BUNDLE)
+	$(BIN)/a2edit-bench latency --bundle $(BUNDLE)
+	$(BIN)/a2edit-bench quality --bundle $(BUNDLE)
+
+clean: ## remove what was built (not the environment)
+	rm -rf build out dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

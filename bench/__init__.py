@@ -1,0 +1,1 @@
+"""Latency, memory and quality figures: the measures, and a2edit-bench."""
