@@ -26,7 +26,8 @@ class Shift:
     def __post_init__(self) -> None:
         if self.max_tokens <= self.base_tokens:
             raise RequestError(
-                f"shift: max_tokens ({self.max_tokens}) must exceed base_tokens ({self.base_tokens})"
+                f"shift.max_tokens is {self.max_tokens}: it must exceed "
+                f"base_tokens, {self.base_tokens}"
             )
 
     def mu(self, image_tokens: int) -> float:
