@@ -32,7 +32,7 @@ demo: setup ## build the embedded model's engines, edit held-out cases, write ou
 	$(BIN)/python examples/demo.py --bundle $(BUNDLE) --out out
 
 test: setup ## the tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/pytest -q
 
 check: setup ## what CI checks before the tests: lint, format, types, import order
 	$(BIN)/ruff check .
