@@ -120,18 +120,19 @@ def _channels(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     if image.mode in ("RGBa", "La"):
         image = image.convert(image.mode.upper())
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba: Pixels = np.asarray(image.convert("RGBA"))
+        rgba: Pixels = np.array(image.convert("RGBA"), np.uint8)
         return np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3])
-    rgb: Pixels = np.asarray(image.convert("RGB"))
-    return rgb, None
+    return np.array(image.convert("RGB"), np.uint8), None
 
 
 def _eight_bits(values: NDArray[Any]) -> Pixels:
     """Integers of 0..65535 (or floats: 0..1, or 0..255 when any exceeds 1) to u8."""
+    white = 65535.0
     if np.issubdtype(values.dtype, np.floating):
-        span = 1.0 if float(values.max(initial=0.0)) <= 1.0 else 255.0
-        return np.round(np.clip(np.nan_to_num(values) / span, 0, 1) * 255).astype(np.uint8)
-    return ((np.clip(values, 0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8)
+        values = np.nan_to_num(values)
+        white = 1.0 if float(values.max(initial=0.0)) <= 1.0 else 255.0
+    levels: NDArray[np.float32] = np.clip(values.astype(np.float32) / white, 0, 1)
+    return np.rint(levels * 255).astype(np.uint8)
 
 
 def _grey(values: Pixels) -> Pixels:

@@ -13,6 +13,7 @@ from PIL import Image, ImageFilter
 from a2edit.runtime.boxes import Box
 from a2edit.runtime.errors import RequestError
 from a2edit.runtime.images import ImageSource, Picture, Pixels, load_picture
+from a2edit.runtime.regions import dilate
 from a2edit.runtime.regions import fill_outline as fill_outline_bools
 
 # The seam: beyond this many pixels of the mask nothing of the source changes (SPEC §7: 4-8 px).
@@ -114,10 +115,7 @@ def feathered(mask: Pixels, feather: int = FEATHER) -> Pixels:
     the mask.
     """
     reach = feather // 2
-    image = Image.fromarray(binarise(mask))
-    if reach:
-        image = image.filter(ImageFilter.MaxFilter(2 * reach + 1))
-        for _ in range(reach):  # repeated boxes are close to a Gaussian, but end for certain
-            image = image.filter(ImageFilter.BoxBlur(1))
-    blurred: Pixels = np.asarray(image)
-    return np.maximum(blurred, binarise(mask))
+    image = Image.fromarray(dilate(mask >= HALF, reach).astype(np.uint8) * np.uint8(255))
+    for _ in range(reach):  # repeated boxes are close to a Gaussian, but end for certain
+        image = image.filter(ImageFilter.BoxBlur(1))
+    return np.maximum(np.array(image, np.uint8), binarise(mask))
