@@ -1,0 +1,1 @@
+"""Backends by name; each is imported when it is first asked for."""

@@ -1,0 +1,166 @@
+"""What every backend offers: one protocol, and the specs that its graphs are described by.
+
+An engine is not thread-safe: one request at a time. It keeps the arrays that are bound to it
+alive, and returns arrays that nothing writes to again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2edit.runtime.errors import BundleError, EngineError
+
+Array: TypeAlias = NDArray[Any]
+
+DTYPES = ("float32", "float16", "bfloat16", "int8", "uint8", "int32", "int64", "bool")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """A named tensor at the edge of a graph; shapes are static."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise BundleError(
+                f"tensor {self.name!r} has dtype {self.dtype!r}; known are {', '.join(DTYPES)}"
+            )
+        if any(size < 0 for size in self.shape):
+            raise BundleError(f"tensor {self.name!r} has shape {list(self.shape)}")
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype}{list(self.shape)}"
+
+
+@dataclass(frozen=True, slots=True)
+class GraphSpec:
+    """The edge of a graph. `weights` are inputs too, bound once and not given at every run."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    weights: tuple[TensorSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WeightSet:
+    """Routed weights by input name. The arrays are writable and belong to the engine's memory
+    for as long as they are bound: nobody changes them.
+    """
+
+    name: str
+    tensors: Mapping[str, Array]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+
+class Engine(Protocol):
+    """A graph compiled for a device."""
+
+    spec: GraphSpec
+
+    def bind(self, weights: WeightSet) -> None:
+        """Make `weights` the routed weights of the following runs, without a copy if possible."""
+        ...
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute every output from every input of `spec`; the results are fresh arrays."""
+        ...
+
+    def close(self) -> None:
+        """Free the device's memory; the engine is of no use afterwards."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class CheckedEngine:
+    """Public methods check, private ones work: a backend fills in `_bind`, `_run`, `_close`."""
+
+    def __init__(self, spec: GraphSpec) -> None:
+        self.spec = spec
+        self._bound: WeightSet | None = None
+        self._open = True
+
+    @property
+    def bound(self) -> str | None:
+        """The name of the bound weight set."""
+        return self._bound.name if self._bound else None
+
+    def bind(self, weights: WeightSet) -> None:
+        self._check_open()
+        if weights is self._bound:
+            return
+        self._bind(
+            {spec.name: _checked(spec, weights.tensors, weights.name) for spec in self.spec.weights}
+        )
+        self._bound = weights
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        self._check_open()
+        if self.spec.weights and self._bound is None:
+            raise EngineError(f"graph {self.spec.name!r} runs on routed weights: bind a set first")
+        known = {spec.name for spec in self.spec.inputs}
+        if unknown := sorted(inputs.keys() - known):
+            raise EngineError(
+                f"graph {self.spec.name!r} has no input {', '.join(unknown)}; "
+                f"it has {', '.join(sorted(known))}"
+            )
+        where = f"the inputs of {self.spec.name!r}"
+        return self._run({spec.name: _checked(spec, inputs, where) for spec in self.spec.inputs})
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._bound = None
+            self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise EngineError(f"graph {self.spec.name!r}: the engine is closed")
+
+    def _bind(self, tensors: Mapping[str, Array]) -> None:
+        raise NotImplementedError
+
+    def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        raise NotImplementedError
+
+    def _close(self) -> None:
+        raise NotImplementedError
+
+
+def _checked(spec: TensorSpec, tensors: Mapping[str, Array], where: str) -> Array:
+    """The tensor of `spec`, contiguous and writable (backends take pointers), or EngineError."""
+    array = tensors.get(spec.name)
+    if array is None:
+        raise EngineError(f"{where}: {spec} is missing; there are {', '.join(sorted(tensors))}")
+    if array.shape != spec.shape or array.dtype != np.dtype(_numpy_name(spec.dtype)):
+        raise EngineError(f"{where}: expected {spec}, got {array.dtype}{list(array.shape)}")
+    return np.require(array, requirements=["C", "A", "W"])
+
+
+def _numpy_name(dtype: str) -> str:
+    # numpy has no bfloat16: its bits travel as uint16
+    return "uint16" if dtype == "bfloat16" else dtype

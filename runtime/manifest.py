@@ -1,0 +1,272 @@
+"""manifest.json: what is in a bundle (DESIGN, "Bundle"), as dataclasses.
+
+The file is plain JSON, read by other languages too. `bundle_hash` is the SHA-256 of its canonical
+form with that field left out: keys sorted, no spaces, UTF-8 as it is. Every other file of the
+bundle is listed in `files` with its own hash, so a changed byte anywhere is seen.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from a2edit.runtime.engines.base import GraphSpec, TensorSpec
+from a2edit.runtime.errors import BundleError
+from a2edit.runtime.images import atomic_path
+from a2edit.runtime.sampler import Shift
+from a2edit.runtime.spec import ModelSpec
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerEntry:
+    """Defaults of an edit, and the bend of the schedule (SPEC §2)."""
+
+    steps: int
+    guidance: float
+    base_shift: float
+    max_shift: float
+    base_tokens: int
+    max_tokens: int
+
+    @property
+    def shift(self) -> Shift:
+        return Shift(self.base_shift, self.max_shift, self.base_tokens, self.max_tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizerEntry:
+    file: str
+    length: int
+    pad_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphEntry:
+    file: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    weights: tuple[TensorSpec, ...] = ()
+
+    def spec(self, name: str) -> GraphSpec:
+        return GraphSpec(name, self.inputs, self.outputs, self.weights)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightSetEntry:
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteEntry:
+    """A table R[L][N] of frozen expert weights, 0 = inactive (SPEC §3)."""
+
+    table: tuple[tuple[float, ...], ...]
+    weight_set: str
+    predicted_error: float  # mean over the calibration samples of this route
+    members: int  # how many of them there were
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricEntry:
+    """What a wrong expert weight costs (SPEC §5)."""
+
+    gram: tuple[tuple[tuple[float, ...], ...], ...]  # [L][N][N]
+    energy: tuple[float, ...]  # [L]
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineEntry:
+    file: str
+    backend: str
+    version: str
+    precision: str
+    materialise: str  # "inputs": routes are bound; "baked": one engine a route
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    name: str
+    model: ModelSpec
+    sampler: SamplerEntry
+    tokenizers: Mapping[str, TokenizerEntry]
+    graphs: Mapping[str, GraphEntry]
+    weight_sets: Mapping[str, WeightSetEntry]
+    routes: Mapping[str, RouteEntry]
+    route_metric: MetricEntry
+    engines: Mapping[str, Mapping[str, EngineEntry]]  # target -> graph -> engine
+    files: Mapping[str, FileEntry]
+    precision: Json = field(default_factory=dict)
+    verification: Json = field(default_factory=dict)
+    tools: Json = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+    bundle_hash: str = ""
+
+    def to_json(self) -> Json:
+        """The file's content, its hash filled in."""
+        content: Json = json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
+        content["bundle_hash"] = canonical_hash(content)
+        return content
+
+    def write(self, folder: Path) -> str:
+        """Write `folder`/manifest.json, whole or not at all; returns the bundle's hash."""
+        content = self.to_json()
+        with atomic_path(folder / MANIFEST) as temporary:
+            text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+        return str(content["bundle_hash"])
+
+
+def canonical_hash(content: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON without `bundle_hash`."""
+    rest = {key: value for key, value in content.items() if key != "bundle_hash"}
+    canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `folder`/manifest.json; raises BundleError, which names the file."""
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise BundleError(
+            f"bundle {str(folder)!r} does not exist: build one with "
+            f"`a2edit-build engines --out {folder}`"
+        )
+    if not path.is_file():
+        raise BundleError(
+            f"{str(folder)!r} is not a bundle: it has no {MANIFEST}; give the folder that "
+            "`a2edit-build engines --out` wrote"
+        )
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{str(path)!r} is damaged ({error}): {REBUILD}") from None
+    if not isinstance(content, dict):
+        raise BundleError(f"{str(path)!r} is damaged (not a JSON object): {REBUILD}")
+    version = content.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{str(path)!r} has schema version {version!r}, and this a2edit reads "
+            f"{SCHEMA_VERSION}: build the bundle again with this version"
+        )
+    if content.get("bundle_hash") != canonical_hash(content):
+        raise BundleError(f"{str(path)!r} does not match its own hash: {REBUILD}")
+    try:
+        return manifest_from_json(content)
+    except BundleError as error:
+        raise BundleError(f"{str(path)!r}: {error}; {REBUILD}") from None
+
+
+REBUILD = "the bundle is damaged or incomplete; copy it again or build it again"
+
+
+def manifest_from_json(content: Mapping[str, Any]) -> Manifest:
+    """Content to dataclasses; unknown and missing keys are refused, and so are loose ends."""
+    manifest = _build(
+        Manifest,
+        content,
+        "",
+        model=lambda value: _build(ModelSpec, value, "model"),
+        sampler=lambda value: _build(SamplerEntry, value, "sampler"),
+        tokenizers=lambda value: _table(TokenizerEntry, value, "tokenizers"),
+        graphs=lambda value: {
+            name: _build(
+                GraphEntry,
+                entry,
+                f"graphs.{name}",
+                **dict.fromkeys(("inputs", "outputs", "weights"), _tensors),
+            )
+            for name, entry in _object(value, "graphs").items()
+        },
+        weight_sets=lambda value: _table(WeightSetEntry, value, "weight_sets"),
+        routes=lambda value: {
+            name: _build(RouteEntry, entry, f"routes.{name}", table=_tuples)
+            for name, entry in _object(value, "routes").items()
+        },
+        route_metric=lambda value: _build(
+            MetricEntry, value, "route_metric", gram=_tuples, energy=_tuples
+        ),
+        engines=lambda value: {
+            target: _table(EngineEntry, graphs, f"engines.{target}")
+            for target, graphs in _object(value, "engines").items()
+        },
+        files=lambda value: _table(FileEntry, value, "files"),
+    )
+    _check_references(manifest)
+    return manifest
+
+
+def _build(kind: type[T], value: Any, where: str, **convert: Any) -> T:
+    """One dataclass from one JSON object; `convert` maps field names to parsers."""
+    content = _object(value, where)
+    fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(content.keys() - fields.keys()):
+        raise BundleError(f"{where or 'the manifest'} has unknown keys: {', '.join(unknown)}")
+    needed = {
+        name
+        for name, item in fields.items()
+        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+    }
+    if missing := sorted(needed - content.keys()):
+        raise BundleError(f"{where or 'the manifest'} lacks {', '.join(missing)}")
+    return kind(
+        **{key: convert[key](item) if key in convert else item for key, item in content.items()}
+    )
+
+
+def _object(value: Any, where: str) -> Json:
+    if not isinstance(value, dict):
+        raise BundleError(f"{where} must be an object, got {type(value).__name__}")
+    return value
+
+
+def _table(kind: type[T], value: Any, where: str) -> dict[str, T]:
+    return {
+        name: _build(kind, entry, f"{where}.{name}")
+        for name, entry in _object(value, where).items()
+    }
+
+
+def _tensors(value: Any) -> tuple[TensorSpec, ...]:
+    if not isinstance(value, list):
+        raise BundleError("graph inputs, outputs and weights must be lists")
+    return tuple(_build(TensorSpec, entry, "tensor", shape=tuple) for entry in value)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _check_references(manifest: Manifest) -> None:
+    """Every file that an entry names is listed, every table has the model's shape."""
+    named = [entry.file for entry in manifest.tokenizers.values()]
+    named += [entry.file for entry in manifest.graphs.values()]
+    named += [entry.file for entry in manifest.weight_sets.values()]
+    named += [entry.file for graphs in manifest.engines.values() for entry in graphs.values()]
+    if unlisted := sorted(set(named) - manifest.files.keys()):
+        raise BundleError(f"files are named but not listed: {', '.join(unlisted)}")
+    if not manifest.routes:
+        raise BundleError("there are no routes")
+    blocks, experts = manifest.model.blocks, manifest.model.experts
+    for name, route in manifest.routes.items():
+        if len(route.table) != blocks or any(len(row) != experts for row in route.table):
+            raise BundleError(f"routes.{name}.table is not {blocks} rows of {experts} weights")
+    gram = manifest.route_metric.gram
+    square = all(len(g) == experts and all(len(row) == experts for row in g) for g in gram)
+    if len(gram) != blocks or not square or len(manifest.route_metric.energy) != blocks:
+        raise BundleError(f"route_metric is not for {blocks} blocks of {experts} experts")
