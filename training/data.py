@@ -1,0 +1,217 @@
+"""Drawn pairs as training batches: canvas, mask, reference, prompt ids, and a window of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from a2edit.model.checkpoint import Checkpoint
+from a2edit.model.config import MoTConfig
+from a2edit.runtime.layout import diptych, reference_panel, reference_square, tight_box
+from a2edit.training.masks import MaskMix, draw_mask
+from a2edit.training.scenes import CATEGORIES, Sample, draw_sample
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+# A held-out sample's seed never meets a training sample's.
+_HELD_OUT_SEEDS = 1 << 40
+_PROMPT_DROPOUT = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A square of side × side tokens of the target panel (and of the reference's, when there is one).
+
+    RoPE sees differences of positions only, so a model may learn on the tokens in and around the
+    mask and run on all of them; half the side costs a quarter of the time.
+    """
+
+    row: int
+    column: int
+    side: int
+
+    def indices(self, config: MoTConfig) -> Tensor:
+        """Places of its tokens in the canvas sequence, i64 [panels·side²], left panel first."""
+        rows, columns = (pixels // 16 for pixels in config.canvas)
+        place = torch.arange(rows * columns).reshape(rows, columns)
+        panel = config.size // 16
+        starts = range(0, columns, panel)
+        return torch.cat(
+            [
+                place[
+                    self.row : self.row + self.side,
+                    start + self.column : start + self.column + self.side,
+                ].reshape(-1)
+                for start in starts
+            ]
+        )
+
+
+def window_around(mask: NDArray[np.uint8], tokens: int, sides: tuple[int, ...]) -> Window:
+    """The smallest allowed window that holds the mask's tokens and one around them."""
+    box = tight_box(mask)
+    top, left = max(0, box.y0 // 16 - 1), max(0, box.x0 // 16 - 1)
+    bottom, right = min(tokens, -(-box.y1 // 16) + 1), min(tokens, -(-box.x1 // 16) + 1)
+    need = max(bottom - top, right - left)
+    side = next((side for side in sides if side >= need), tokens)
+    return Window(min(top, tokens - side), min(left, tokens - side), side)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Samples of one window side.
+
+    Attributes:
+        canvas u8 [B, S, Wc, 3], mask u8 [B, S, Wc], reference u8 [B, R, R, 3].
+        text_ids i64 [B, Lt], pooled_ids i64 [B, Lp], category i64 [B].
+        tokens: i64 [B, T], the tokens that are learnt on; T is the whole canvas without windows.
+    """
+
+    canvas: Tensor
+    mask: Tensor
+    reference: Tensor
+    text_ids: Tensor
+    pooled_ids: Tensor
+    category: Tensor
+    tokens: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(getattr(self, name).to(device) for name in self.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One laid-out sample, with the sample that it was made of."""
+
+    sample: Sample
+    arrays: dict[str, Any]
+    window: Window
+
+
+class PairFactory:
+    """Lays drawn samples out for a checkpoint; the same index gives the same example."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.config, self.reference_size = checkpoint.config, checkpoint.reference_size
+        config = self.config
+        self._tokenizers = {}
+        for kind, length in (("text", config.text_length), ("pooled", config.pooled_length)):
+            tokenizer = Tokenizer.from_file(str(checkpoint.tokenizers[kind] / "tokenizer.json"))
+            tokenizer.enable_truncation(length)
+            tokenizer.enable_padding(pad_id=0, pad_token="<pad>", length=length)
+            self._tokenizers[kind] = tokenizer
+
+    def example(
+        self,
+        index: int,
+        mix: MaskMix,
+        split: Literal["train", "held_out"] = "train",
+        sides: tuple[int, ...] = (),
+        category: str | None = None,
+    ) -> Example:
+        config = self.config
+        seed = index + (_HELD_OUT_SEEDS if split == "held_out" else 0)
+        rng = np.random.default_rng([seed, 1])
+        sample = draw_sample(seed, config.size, split=split, category=category)
+        mask = draw_mask(sample.scene_mask, rng, mix)
+        canvas, canvas_mask = sample.scene, mask
+        if config.layout == "diptych":
+            panel = reference_panel(
+                sample.reference,
+                sample.reference_mask,
+                tight_box(mask),
+                config.size,
+                config.reference_placement,
+            )
+            canvas, canvas_mask = diptych(panel, sample.scene, mask)
+        prompt = "" if rng.random() < _PROMPT_DROPOUT else sample.caption
+        arrays = {
+            "canvas": canvas,
+            "mask": canvas_mask,
+            "reference": reference_square(
+                sample.reference, sample.reference_mask, self.reference_size
+            ),
+            "text_ids": np.array(self._tokenizers["text"].encode(prompt).ids),
+            "pooled_ids": np.array(self._tokenizers["pooled"].encode(prompt).ids),
+            "category": np.array(CATEGORIES.index(sample.category)),
+        }
+        return Example(sample, arrays, window_around(mask, config.size // 16, sides))
+
+    def batch(self, examples: list[Example]) -> Batch:
+        """Stack examples; they share the largest of their window sides."""
+        tokens = self.config.size // 16
+        side = max(example.window.side for example in examples)
+        windows = [
+            Window(min(e.window.row, tokens - side), min(e.window.column, tokens - side), side)
+            for e in examples
+        ]
+        stacked = {
+            key: torch.from_numpy(np.stack([example.arrays[key] for example in examples]))
+            for key in examples[0].arrays
+        }
+        return Batch(**stacked, tokens=torch.stack([w.indices(self.config) for w in windows]))
+
+
+class _Groups(Dataset[list[Batch]]):
+    """Item g is `group` batches, their samples sorted by window side so that few tokens are wasted."""
+
+    def __init__(
+        self, factory: PairFactory, mix: MaskMix, batch: int, sides: tuple[int, ...], group: int
+    ) -> None:
+        self.factory, self.mix, self.batch, self.sides = factory, mix, batch, sides
+        self.group = group
+
+    def __getitem__(self, item: int) -> list[Batch]:
+        count = self.batch * self.group
+        examples = [
+            self.factory.example(item * count + place, self.mix, sides=self.sides)
+            for place in range(count)
+        ]
+        examples.sort(key=lambda example: example.window.side)
+        batches = [
+            self.factory.batch(examples[start : start + self.batch])
+            for start in range(0, count, self.batch)
+        ]
+        # Small windows first would make the loss oscillate with the group's period.
+        order = np.random.default_rng(item).permutation(self.group)
+        return [batches[place] for place in order]
+
+
+class _From(Sampler[int]):
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+    def __iter__(self) -> Iterator[int]:
+        place = self.first
+        while True:
+            yield place
+            place += 1
+
+
+def batches(
+    factory: PairFactory,
+    mix: MaskMix,
+    batch: int,
+    *,
+    first: int = 0,
+    sides: tuple[int, ...] = (),
+    workers: int = 1,
+    group: int = 4,
+) -> Iterator[Batch]:
+    """Endless batches, the same from any `first` batch on whatever ran before."""
+    loader = DataLoader(
+        _Groups(factory, mix, batch, sides, group),
+        batch_size=None,
+        sampler=_From(first // group),
+        num_workers=workers,
+        prefetch_factor=2 if workers else None,
+    )
+    skip = first % group
+    for items in loader:
+        yield from items[skip:]
+        skip = 0

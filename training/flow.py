@@ -1,0 +1,103 @@
+"""Flow matching on a checkpoint's own modules: features, noise levels, loss (SPEC §8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from a2edit.model.checkpoint import Checkpoint
+from a2edit.model.graphs import GraphModule, encode_latents, make_graphs
+from a2edit.model.latents import image_ids, pack
+from a2edit.model.routing import anchor_guided_routing
+from a2edit.training.data import Batch
+from torch import Tensor
+
+# Loss weights a token: the mask's share on the target, and a floor that keeps the rest in shape.
+_FLOOR, _REFERENCE = 0.1, 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseLevels:
+    """t = sigmoid(N(mean, std)), and a share of exact ones, where sampling starts."""
+
+    mean: float = 0.6
+    std: float = 1.0
+    ones: float = 0.08
+
+    def draw(self, count: int, device: torch.device) -> Tensor:
+        levels = torch.sigmoid(torch.randn(count, device=device) * self.std + self.mean)
+        return torch.where(torch.rand(count, device=device) < self.ones, 1.0, levels)
+
+
+class FlowModel:
+    """A checkpoint as a function from a batch to its loss."""
+
+    def __init__(self, checkpoint: Checkpoint, levels: NoiseLevels, device: torch.device) -> None:
+        self.checkpoint, self.levels, self.device = checkpoint, levels, device
+        self.graphs: dict[str, GraphModule] = make_graphs(checkpoint)
+        rows, columns = (pixels // 16 for pixels in checkpoint.config.canvas)
+        self.ids = image_ids(rows, columns).to(device)
+
+    @torch.no_grad()
+    def latents(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """x₀ [B, Li, 64] of the whole canvas and conditioning [B, Li, 320]."""
+        conditioning = self.graphs["vae_encoder"](batch.canvas, batch.mask)
+        pixels = batch.canvas.permute(0, 3, 1, 2).float() / 127.5 - 1
+        return pack(encode_latents(self.checkpoint.vae, pixels)), conditioning
+
+    def context(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Text tokens, reference tokens and the pooled vector."""
+        return (
+            self.graphs["text_encoder"](batch.text_ids),
+            self.graphs["image_encoder"](batch.reference),
+            self.graphs["pooled_encoder"](batch.pooled_ids),
+        )
+
+    def gate_logits(self, conditioning: Tensor, reference: Tensor, text: Tensor) -> Tensor:
+        """[B, L, N]"""
+        logits: Tensor = self.checkpoint.gate(conditioning, reference, text)
+        return logits
+
+    def route(self, logits: Tensor) -> Tensor:
+        config = self.checkpoint.config
+        return anchor_guided_routing(
+            logits,
+            anchor=config.anchor,
+            fallback=config.fallback,
+            renorm=config.renorm,
+            anchor_weight=config.anchor_weight,
+        )
+
+    def loss(self, batch: Batch, *, experts: bool) -> tuple[Tensor, Tensor | None]:
+        """Weighted ‖v − (noise − x₀)‖² over the batch's tokens, and the gate's logits if it ran."""
+        start, conditioning = self.latents(batch)
+        text, reference, pooled = self.context(batch)
+        logits = None
+        if experts:
+            logits = self.gate_logits(conditioning, reference, text)
+            self.checkpoint.experts.weights = self.route(logits)
+        count, tokens = len(start), batch.tokens
+        start, conditioning = _pick(start, tokens), _pick(conditioning, tokens)
+        sigma = self.levels.draw(count, self.device)
+        noise = torch.randn_like(start)
+        mixed = torch.lerp(start, noise, sigma[:, None, None])
+        # Every window has the same relative positions; the first sample's ids serve the batch.
+        velocity = self.checkpoint.transformer(
+            hidden_states=torch.cat([mixed, conditioning], -1),
+            encoder_hidden_states=torch.cat([text, reference], 1),
+            pooled_projections=pooled,
+            timestep=sigma,
+            img_ids=self.ids[tokens[0]],
+            txt_ids=torch.zeros(text.shape[1] + reference.shape[1], 3, device=self.device),
+            guidance=torch.full((count,), self.checkpoint.config.guidance, device=self.device),
+            return_dict=False,
+        )[0]
+        weight = _FLOOR + conditioning[..., -256:].mean(-1)
+        if self.checkpoint.config.layout == "diptych":
+            weight[:, : weight.shape[1] // 2] = _REFERENCE
+        error = (velocity - (noise - start)).square().mean(-1)
+        return (error * weight).sum() / weight.sum(), logits
+
+
+def _pick(tokens: Tensor, index: Tensor) -> Tensor:
+    return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))
