@@ -1,7 +1,8 @@
 """What is asked for, and what comes back."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from a2edit.runtime.boxes import Box
 from a2edit.runtime.errors import RequestError
 from a2edit.runtime.images import ImageSource
 from a2edit.runtime.sampler import check_seed, check_steps
+
+if TYPE_CHECKING:
+    from a2edit.runtime.prepare import Prepared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,8 +65,9 @@ class EditResult:
     gate_weights: NDArray[np.float32]  # [L, N]
     bundle_hash: str
     window: Box  # the part of the image that the model saw, in its pixels
-    supply: str = "static"  # how the route's weights were had: static, cached, merged
-    warnings: tuple[str, ...] = field(default=())
+    supply: str = ""  # how the route's weights were had: loaded now, or cached
+    warnings: tuple[str, ...] = ()
+    prepared: "Prepared | None" = None  # what the model saw, for contact sheets
 
     def text(self) -> dict[str, str]:
         """What goes into a PNG's text chunks."""

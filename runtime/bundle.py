@@ -1,0 +1,80 @@
+"""A bundle on disk, checked before anything in it is used."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from a2edit.runtime.engines.base import WeightSet
+from a2edit.runtime.errors import BundleError
+from a2edit.runtime.manifest import MANIFEST, REBUILD, FileEntry, Manifest, read_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A folder whose every file has been compared with its manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+    def path(self, file: str) -> Path:
+        return self.folder / file
+
+    def weight_set(self, name: str) -> WeightSet:
+        """Read a set of routed weights into memory: writable arrays of its own."""
+        entry = self.manifest.weight_sets.get(name)
+        if entry is None:
+            raise BundleError(
+                f"{str(self.folder)!r} has no weight set {name!r}; "
+                f"it has {', '.join(sorted(self.manifest.weight_sets))}"
+            )
+        path = self.path(entry.file)
+        try:
+            return WeightSet(name, load_file(path))
+        except (OSError, SafetensorError, KeyError) as error:
+            raise BundleError(f"{str(path)!r} cannot be read ({error}): {REBUILD}") from None
+
+
+def open_bundle(folder: str | os.PathLike[str]) -> Bundle:
+    """Read the manifest and compare every file; raises BundleError, which names the file."""
+    root = Path(folder)
+    manifest = read_manifest(root)
+    present = set(_files(root)) - {MANIFEST}
+    if missing := sorted(manifest.files.keys() - present):
+        raise BundleError(f"{str(root / missing[0])!r} is missing: {REBUILD}")
+    if surplus := sorted(present - manifest.files.keys()):
+        raise BundleError(
+            f"{str(root / surplus[0])!r} does not belong to the bundle: move it elsewhere"
+        )
+    # hashing releases the interpreter's lock, so the cores share it; the largest go first
+    order = sorted(manifest.files.items(), key=lambda item: -item[1].bytes)
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for problem in pool.map(lambda item: _problem(root / item[0], item[1]), order):
+            if problem:
+                raise BundleError(problem)
+    return Bundle(root, manifest)
+
+
+def _files(root: Path) -> Iterator[str]:
+    for parent, _, names in os.walk(root):
+        for name in names:
+            yield (Path(parent) / name).relative_to(root).as_posix()
+
+
+def _problem(path: Path, entry: FileEntry) -> str | None:
+    try:
+        size = path.stat().st_size
+        if size != entry.bytes:
+            return f"{str(path)!r} has {size} bytes instead of {entry.bytes}: {REBUILD}"
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"{str(path)!r} cannot be read ({error.strerror}): {REBUILD}"
+    if digest != entry.sha256:
+        return f"{str(path)!r} does not match its hash: {REBUILD}"
+    return None

@@ -1,0 +1,108 @@
+"""The engines of a bundle, opened once and kept."""
+
+import logging
+from importlib import import_module
+from typing import Any
+
+from a2edit.runtime.bundle import Bundle
+from a2edit.runtime.engines.base import Engine, GraphSpec, WeightSet
+from a2edit.runtime.errors import BundleError, TargetError
+from a2edit.runtime.manifest import EngineEntry
+from a2edit.runtime.routing import RouteChoice
+
+DEVICES = ("cpu",)
+BACKENDS = ("openvino", "onnxruntime")
+DENOISER = "dit"
+
+log = logging.getLogger(__name__)
+
+
+class EnginePool:
+    """Opens the graphs of `bundle` for a device, by a backend.
+
+    "auto" loads the engines that the bundle holds for the device. With another backend than
+    theirs, or another version of it, the bundle's graphs are compiled here instead.
+    """
+
+    def __init__(self, bundle: Bundle, device: str = "cpu", backend: str = "auto") -> None:
+        if device not in DEVICES:
+            raise TargetError(f"device {device!r} is unknown: use {' or '.join(DEVICES)}")
+        if backend != "auto" and backend not in BACKENDS:
+            raise TargetError(f"engine {backend!r} is unknown: use auto, {', '.join(BACKENDS)}")
+        self._bundle = bundle
+        self._entries = bundle.manifest.engines.get(device, {})
+        entry = next(iter(self._entries.values()), None)
+        self.backend = backend if backend != "auto" else entry.backend if entry else BACKENDS[0]
+        if self.backend not in BACKENDS:
+            raise TargetError(
+                f"the bundle's engines are for {self.backend!r}, which this a2edit does not "
+                f"know: use --engine {' or '.join(BACKENDS)}"
+            )
+        self.precision = entry.precision if entry else "fp32"
+        self._module: Any = import_module(f"a2edit.runtime.engines.{self.backend}")
+        self._engines: dict[str, Engine] = {}
+
+    @property
+    def baked(self) -> bool:
+        """Whether every route has an engine of its own, the weights constant."""
+        own = [entry for name, entry in self._entries.items() if name.startswith(f"{DENOISER}.")]
+        return bool(own) and all(map(self._loadable, own))
+
+    def open_all(self) -> None:
+        """Open what every edit needs, so that the edits' own times are pure."""
+        for name in self._bundle.manifest.graphs:
+            if name != DENOISER or not self.baked:
+                self.get(name)
+
+    def get(self, name: str) -> Engine:
+        """The engine of a graph, opened at the first call."""
+        if name not in self._engines:
+            self._engines[name] = self._opened(name)
+        return self._engines[name]
+
+    def load(self, name: str) -> WeightSet:
+        """The weights that a route is bound by; none where its engine holds them."""
+        return WeightSet(name, {}) if self.baked else self._bundle.weight_set(name)
+
+    def denoiser(self, choice: RouteChoice) -> Engine:
+        """The engine that runs `choice`: the route's own, or the shared one with it bound."""
+        if self.baked:
+            return self.get(f"{DENOISER}.{choice.route}")
+        engine = self.get(DENOISER)
+        engine.bind(choice.weight_set)
+        return engine
+
+    def close(self) -> None:
+        while self._engines:
+            self._engines.popitem()[1].close()
+
+    def _opened(self, name: str) -> Engine:
+        graphs = self._bundle.manifest.graphs
+        graph = graphs.get(DENOISER if name.startswith(f"{DENOISER}.") else name)
+        if graph is None:
+            raise BundleError(
+                f"{str(self._bundle.folder)!r} has no graph {name!r}; "
+                f"it has {', '.join(sorted(graphs))}"
+            )
+        entry = self._entries.get(name)
+        if entry is not None and self._loadable(entry):
+            spec = graph.spec(name)
+            if entry.materialise == "baked":
+                spec = GraphSpec(name, spec.inputs, spec.outputs)
+            path = self._bundle.path(entry.file)
+            engine: Engine = self._module.engine_from_blob(spec, path, entry.precision)
+        else:
+            if entry is not None and entry.backend == self.backend:
+                log.warning(
+                    "%s was compiled by %s %s, here is %s: compiling its graph instead",
+                    entry.file,
+                    entry.backend,
+                    entry.version,
+                    self._module.backend_version(),
+                )
+            path = self._bundle.path(graph.file)
+            engine = self._module.engine_from_onnx(graph.spec(name), path, self.precision)
+        return engine
+
+    def _loadable(self, entry: EngineEntry) -> bool:
+        return entry.backend == self.backend and entry.version == self._module.backend_version()
