@@ -1,1 +1,1 @@
-"""What experts and activations do on data: gate tables, routes and their metric."""
+"""What experts and activations do on data: gate tables, the route metric, routes, ranges."""

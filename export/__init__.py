@@ -1,1 +1,1 @@
-"""Checkpoint to bundle: graphs, merged weight sets, engines, verification, a2edit-build."""
+"""Checkpoint → bundle: graphs, passes, merge, quantise, compile, verify, report; a2edit-build."""

@@ -1,0 +1,117 @@
+"""How far apart two gate tables are, in output error: the Gram matrices of the experts (SPEC §5).
+
+For block l, (w−r)ᵀ G_l (w−r) is the expected squared error of the block's linears when weights r
+run where the gate asked for w. ΔW_i = s·B_i A_i is never materialised: with both factors at hand,
+the trace of a product of products is an elementwise sum of two small matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from a2edit.model.checkpoint import Checkpoint
+
+Float64Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class LinearFactors:
+    """One routed linear as the metric needs it.
+
+    Attributes:
+        block: row of the gate table.
+        A: [N, r, in].
+        B: [N, out, r].
+        base: W⁰ [out, in].
+        moments: E[x²] of the input, [in]; None is the data-free form, E[x xᵀ] = I.
+    """
+
+    block: int
+    A: NDArray[np.float32]
+    B: NDArray[np.float32]
+    base: NDArray[np.float32]
+    moments: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Gram matrices gram [L, N, N] and the energy of the base outputs [L], both float64."""
+
+    gram: Float64Array
+    energy: Float64Array
+
+    def errors(self, tables: NDArray[np.floating], routes: NDArray[np.floating]) -> Float64Array:
+        """Predicted relative error of serving each table by each route (SPEC §5).
+
+        sqrt( Σ_l (w_l−r_l)ᵀ G_l (w_l−r_l) / Σ_l energy_l )
+
+        Args:
+            tables: [S, L, N]; routes: [K, L, N].
+
+        Returns:
+            [S, K].
+        """
+        gaps = tables[:, None].astype(np.float64) - routes[None].astype(np.float64)
+        squares = np.einsum("skli,lij,sklj->sk", gaps, self.gram, gaps, optimize=True)
+        return np.sqrt(np.maximum(squares, 0) / max(self.energy.sum(), np.finfo(np.float64).tiny))
+
+    def transform(self, tables: NDArray[np.floating]) -> Float64Array:
+        """Tables [S, L, N] → [S, L·N] in which Euclid's distance is `errors`: w ↦ G^{1/2} w."""
+        values, vectors = np.linalg.eigh(self.gram)
+        # Rounding may leave eigenvalues a little below zero; a Gram matrix has none.
+        root = vectors * np.sqrt(np.maximum(values, 0))[:, None, :]
+        scale = np.sqrt(max(self.energy.sum(), np.finfo(np.float64).tiny))
+        return np.einsum("sli,lij->slj", tables, root).reshape(len(tables), -1) / scale
+
+
+def gram_matrix(linear: LinearFactors, scale: float) -> Float64Array:
+    """G[i, j] = s²·tr(B_jᵀB_i A_i C A_jᵀ) = s²·Σ_pq (B_iᵀB_j)[p, q]·(A_i C A_jᵀ)[p, q].
+
+    Costs O((N·r)²(in + out)); ΔW would cost O(N·in·out·r) and N·in·out numbers of memory.
+
+    Returns:
+        [N, N], symmetric, positive semidefinite.
+    """
+    count, rank = linear.A.shape[:2]
+    low = linear.A.reshape(count * rank, -1).astype(np.float64)
+    high = linear.B.transpose(0, 2, 1).reshape(count * rank, -1).astype(np.float64)
+    weighted = low if linear.moments is None else low * linear.moments
+    product = (weighted @ low.T) * (high @ high.T)
+    total: Float64Array = product.reshape(count, rank, count, rank).sum(axis=(1, 3)) * scale**2
+    return (total + total.T) / 2
+
+
+def base_energy(linear: LinearFactors) -> float:
+    """E‖W⁰x‖² = tr(W⁰ C W⁰ᵀ)."""
+    squares = linear.base.astype(np.float64) ** 2
+    return float((squares if linear.moments is None else squares * linear.moments).sum())
+
+
+def metric_of(linears: Iterable[LinearFactors], scale: float, blocks: int, experts: int) -> Metric:
+    """Sum the linears of every block; the linears may come from a generator, one at a time."""
+    gram, energy = np.zeros((blocks, experts, experts)), np.zeros(blocks)
+    for linear in linears:
+        gram[linear.block] += gram_matrix(linear, scale)
+        energy[linear.block] += base_energy(linear)
+    return Metric(gram, energy)
+
+
+def checkpoint_metric(checkpoint: Checkpoint) -> Metric:
+    """The data-free metric of a checkpoint's experts."""
+    bank, transformer = checkpoint.experts, checkpoint.transformer
+
+    def factors() -> Iterable[LinearFactors]:
+        for linear in checkpoint.linears:
+            pair = bank.pair(linear.name)
+            base = transformer.get_parameter(f"{linear.name}.weight")
+            yield LinearFactors(
+                linear.block, *(t.detach().float().numpy() for t in (pair.A, pair.B, base))
+            )
+
+    return metric_of(factors(), bank.scale, bank.blocks, bank.experts)

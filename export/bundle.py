@@ -1,0 +1,240 @@
+"""Finished steps → a bundle folder that appears whole or not at all (DESIGN, "Bundle")."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from a2edit.export.bake import link_or_copy
+from a2edit.export.chain import Made, file_hash
+from a2edit.export.compile import openvino as compiler
+from a2edit.export.report import report_page
+from a2edit.export.settings import BuildSettings, tool_versions
+from a2edit.runtime.engines.base import TensorSpec
+from a2edit.runtime.engines.openvino import backend_version
+from a2edit.runtime.manifest import (
+    EngineEntry,
+    FileEntry,
+    GraphEntry,
+    Manifest,
+    MetricEntry,
+    RouteEntry,
+    SamplerEntry,
+    TokenizerEntry,
+    WeightSetEntry,
+)
+from a2edit.runtime.sampler import FLUX_SHIFT
+from a2edit.runtime.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    from a2edit.calibration.routes import Route
+    from a2edit.model.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pieces:
+    """Everything that a bundle is put together from.
+
+    Attributes:
+        precision: of every graph.
+        graphs, weights, engines: finished steps by graph, route, and graph or "dit.<route>".
+        routes_step: holds routes.json, with the metric.
+    """
+
+    settings: BuildSettings
+    precision: Mapping[str, str]
+    checkpoint_hash: str
+    shared: Made
+    graphs: Mapping[str, Made]
+    weights: Mapping[str, Made]
+    engines: Mapping[str, Made]
+    routes: Sequence[Route]
+    routes_step: Made
+    verified: Made
+
+
+def save_bundle(pieces: Pieces, checkpoint: Checkpoint) -> str:
+    """Assemble, write the manifest, rename into `settings.out`; returns the bundle's hash."""
+    out = pieces.settings.out
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        manifest = _fill(work, pieces, checkpoint)
+        bundle_hash = manifest.write(work)
+        work.chmod(0o755)
+        old = work.with_name(f"{work.name}-old")
+        if out.exists():
+            out.rename(old)
+        work.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+        return bundle_hash
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _fill(folder: Path, pieces: Pieces, checkpoint: Checkpoint) -> Manifest:
+    """Put every file in its place, and describe them."""
+    _place(pieces.shared.folder / "shared.safetensors", folder / "graphs/shared.safetensors")
+    for name, made in pieces.graphs.items():
+        _place(made.folder / f"{name}.onnx", folder / f"graphs/{name}.onnx")
+    for name, made in pieces.weights.items():
+        file = f"{name}.safetensors"
+        _place(made.folder / file, folder / "weights/routes" / file)
+    for name, made in pieces.engines.items():
+        _place(made.folder / f"{name}.blob", folder / f"engines/cpu/{name}.blob")
+    for kind, source in checkpoint.tokenizers.items():
+        (folder / "tokenizer").mkdir(exist_ok=True)
+        shutil.copyfile(source / "tokenizer.json", folder / f"tokenizer/{kind}.json")
+
+    sizes = {path: path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+    verification = _read_json(pieces.verified.folder / "verification.json")
+    precision = _precision(pieces, checkpoint)
+    (folder / "report").mkdir()
+    page = report_page(
+        checkpoint.config.name,
+        {path.relative_to(folder).as_posix(): size for path, size in sizes.items()},
+        pieces.routes,
+        verification,
+        precision,
+        tool_versions(),
+    )
+    (folder / "report/index.html").write_text(page, encoding="utf-8")
+    return _manifest(folder, pieces, checkpoint, verification, precision)
+
+
+def _manifest(
+    folder: Path,
+    pieces: Pieces,
+    checkpoint: Checkpoint,
+    verification: Mapping[str, Any],
+    precision: Mapping[str, Any],
+) -> Manifest:
+    config, transformer = checkpoint.config, checkpoint.transformer.config
+    found = _read_json(pieces.routes_step.folder / "routes.json")
+    latent = int(transformer.out_channels)
+    lengths = {"text": config.text_length, "pooled": config.pooled_length}
+    encoders = {"text": checkpoint.text_encoder, "pooled": checkpoint.pooled_encoder}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return Manifest(
+        name=config.name,
+        model=ModelSpec(
+            layout=config.layout,
+            reference_placement=config.reference_placement,
+            size=config.size,
+            latent_channels=latent,
+            conditioning_channels=int(transformer.in_channels) - latent,
+            image_tokens=config.image_tokens,
+            text_length=config.text_length,
+            pooled_length=config.pooled_length,
+            reference_size=checkpoint.reference_size,
+            blocks=checkpoint.blocks,
+            experts=config.num_experts,
+            checkpoint_hash=pieces.checkpoint_hash,
+        ),
+        sampler=SamplerEntry(steps=config.steps, guidance=config.guidance, **asdict(FLUX_SHIFT)),
+        tokenizers={
+            kind: TokenizerEntry(
+                file=f"tokenizer/{kind}.json",
+                length=lengths[kind],
+                pad_id=int(encoders[kind].config.pad_token_id or 0),
+            )
+            for kind in sorted(checkpoint.tokenizers)
+        },
+        graphs={
+            name: read_graph(made.folder, f"graphs/{name}.onnx")
+            for name, made in pieces.graphs.items()
+        },
+        weight_sets={
+            name: WeightSetEntry(file=f"weights/routes/{name}.safetensors")
+            for name in pieces.weights
+        },
+        routes={
+            route.name: RouteEntry(
+                table=tuple(tuple(row) for row in route.table.tolist()),
+                weight_set=route.name,
+                predicted_error=route.predicted_error,
+                members=route.members,
+            )
+            for route in pieces.routes
+        },
+        route_metric=MetricEntry(
+            gram=tuple(tuple(tuple(row) for row in block) for block in found["gram"]),
+            energy=tuple(found["energy"]),
+            tolerance=pieces.settings.tolerance,
+        ),
+        engines={
+            pieces.settings.target: {
+                name: EngineEntry(
+                    file=f"engines/cpu/{name}.blob",
+                    backend=compiler.BACKEND,
+                    version=backend_version(),
+                    precision=pieces.precision[name.partition(".")[0]],
+                    materialise="baked" if "." in name else "inputs",
+                )
+                for name in pieces.engines
+            }
+        },
+        files={
+            path.relative_to(folder).as_posix(): FileEntry(
+                sha256=file_hash(path), bytes=path.stat().st_size
+            )
+            for path in files
+        },
+        precision=dict(precision),
+        verification=dict(verification),
+        tools={**tool_versions(), "processor": compiler.processor()[0]},
+    )
+
+
+def write_graph(model: ir.Model, requests: int, folder: Path) -> None:
+    """Write graph.json: the edge of a model, of which the first inputs come with a request."""
+
+    def specs(values: Sequence[ir.Value]) -> list[dict[str, Any]]:
+        found = []
+        for value in values:
+            assert value.dtype is not None
+            assert value.shape is not None
+            shape = [int(size) for size in value.shape.numpy()]
+            found.append({"name": value.name, "dtype": value.dtype.numpy().name, "shape": shape})
+        return found
+
+    edge = {
+        "inputs": specs(model.graph.inputs[:requests]),
+        "weights": specs(model.graph.inputs[requests:]),
+        "outputs": specs(model.graph.outputs),
+    }
+    (folder / "graph.json").write_text(json.dumps(edge, sort_keys=True), encoding="utf-8")
+
+
+def read_graph(folder: Path, file: str) -> GraphEntry:
+    """The edge that `write_graph` wrote, as the manifest holds it."""
+    edge = {
+        kind: tuple(TensorSpec(t["name"], t["dtype"], tuple(t["shape"])) for t in tensors)
+        for kind, tensors in _read_json(folder / "graph.json").items()
+    }
+    return GraphEntry(file=file, **edge)
+
+
+def _precision(pieces: Pieces, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What computes in which precision, counted (SPEC §11.2)."""
+    graph = read_graph(pieces.graphs["dit"].folder, "")
+    stored = [weight.dtype for weight in graph.weights if weight.name.endswith(".weight")]
+    return {
+        "graphs": dict(pieces.precision),
+        "routed_linears": len(checkpoint.linears),
+        "routed_weights": {dtype: stored.count(dtype) for dtype in sorted(set(stored))},
+    }
+
+
+def _place(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    link_or_copy(source, target)
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_bytes())

@@ -1,0 +1,1 @@
+"""ONNX → engine, one file a backend, named as in runtime/engines."""

@@ -1,0 +1,77 @@
+"""What is in a bundle, printed (`a2edit-build inspect`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from a2edit.runtime.bundle import open_bundle
+from a2edit.runtime.manifest import Manifest
+from rich.console import Console
+from rich.table import Table
+
+
+def print_bundle(folder: Path, console: Console) -> None:
+    """Check a bundle's files and print model, routes, engines, sizes and figures.
+
+    Raises:
+        BundleError: missing, damaged or of another schema version.
+    """
+    manifest = open_bundle(folder).manifest
+    model, sampler = manifest.model, manifest.sampler
+    total = sum(entry.bytes for entry in manifest.files.values())
+    console.print(f"[bold]{manifest.name}[/]  {total / 1e6:.1f} MB in {len(manifest.files)} files")
+    console.print(f"bundle hash  {manifest.bundle_hash}")
+    console.print(f"checkpoint   {model.checkpoint_hash}")
+    console.print(
+        f"model        {model.layout}, {model.size}×{model.size}, {model.image_tokens} image tokens, "
+        f"{model.blocks} blocks × {model.experts} experts; {sampler.steps} steps, "
+        f"guidance {sampler.guidance:g}"
+    )
+    console.print(_engines(manifest))
+    console.print(_routes(manifest))
+    console.print(
+        "made with    " + ", ".join(f"{key} {value}" for key, value in manifest.tools.items())
+    )
+
+
+def _engines(manifest: Manifest) -> Table:
+    table = Table(title="Engines", title_justify="left")
+    for head in ("target", "engine", "backend", "precision", "weights", "MB", "error", "allowed"):
+        table.add_column(head, justify="right" if head in {"MB", "error", "allowed"} else "left")
+    for target, engines in sorted(manifest.engines.items()):
+        for name, entry in sorted(engines.items()):
+            table.add_row(
+                target,
+                name,
+                f"{entry.backend} {entry.version.partition('-')[0]}",
+                entry.precision,
+                entry.materialise if manifest.graphs[name.partition(".")[0]].weights else "",
+                f"{manifest.files[entry.file].bytes / 1e6:.1f}",
+                *_figure(manifest, "graphs", name),
+            )
+    return table
+
+
+def _routes(manifest: Manifest) -> Table:
+    table = Table(title="Routes", title_justify="left")
+    for head in ("route", "members", "predicted", "measured", "allowed", "MB", "active experts"):
+        table.add_column(head, justify="left" if head in {"route", "active experts"} else "right")
+    for name, route in sorted(manifest.routes.items()):
+        weights = manifest.files[manifest.weight_sets[route.weight_set].file]
+        active = {expert for row in route.table for expert, weight in enumerate(row) if weight}
+        table.add_row(
+            name,
+            str(route.members),
+            f"{route.predicted_error:.2%}",
+            *_figure(manifest, "routes", name),
+            f"{weights.bytes / 1e6:.1f}",
+            " ".join(map(str, sorted(active))),
+        )
+    return table
+
+
+def _figure(manifest: Manifest, kind: str, name: str) -> tuple[str, str]:
+    entry = manifest.verification.get(kind, {}).get(name)
+    if entry is None:
+        return "", ""
+    return f"{entry['relative_error']:.1e}", f"{entry['tolerance']:.0e}"

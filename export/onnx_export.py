@@ -1,0 +1,164 @@
+"""Torch modules → weight-free ONNX: parameters outside, routed weights as inputs (FINDINGS)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx_ir as ir
+import torch
+from a2edit.export.passes import run
+from a2edit.export.passes.external import ExternalParameters
+from a2edit.export.passes.float32 import Float32
+from a2edit.export.passes.qdq import QuantiseRoutedLinears
+from a2edit.export.passes.simplify import Simplify
+from a2edit.export.weights import Place
+from a2edit.model.graphs import GraphModule
+from a2edit.runtime.errors import EngineError
+from diffusers.models.embeddings import Timesteps
+from torch import Tensor, nn
+
+SHARED_FILE = "shared.safetensors"
+OPSET = 20
+
+
+class _Routed(nn.Module):
+    """A graph that takes routed weights as further positional inputs."""
+
+    def __init__(self, graph: GraphModule, weights: Sequence[str]) -> None:
+        super().__init__()
+        # Not `graph`: the exported module has an attribute of that name.
+        self.body = graph
+        self._weights = tuple(weights)
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        count = len(self.body.input_names)
+        state = {
+            f"transformer.{name}": tensor
+            for name, tensor in zip(self._weights, tensors[count:], strict=True)
+        }
+        result: Tensor = torch.func.functional_call(self.body, state, tensors[:count])
+        return result
+
+
+class _FrozenTimesteps(nn.Module):
+    """diffusers' `Timesteps` with its frequencies as a constant.
+
+    It computes them by exp at every call. ONNX tools fold that with another exp than torch's; one
+    last bit apart, times t = 30,000 (guidance), is an angle wrong by 2e-3.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, source: Timesteps) -> None:
+        super().__init__()
+        half = source.num_channels // 2
+        exponent = -torch.log(torch.tensor(10000.0, dtype=torch.float64)).item()
+        steps = torch.arange(half, dtype=torch.float32)
+        table = torch.exp(exponent * steps / (half - source.downscale_freq_shift))
+        self.register_buffer("frequencies", table, persistent=False)
+        self.flip, self.scale = source.flip_sin_to_cos, source.scale
+
+    def forward(self, timesteps: Tensor) -> Tensor:
+        angles = self.scale * (timesteps[:, None].float() * self.frequencies)
+        waves = (torch.cos(angles), torch.sin(angles))
+        return torch.cat(waves if self.flip else waves[::-1], -1)
+
+
+@contextmanager
+def _exportable(graph: GraphModule) -> Iterator[None]:
+    """The graph with the pieces swapped that do not export exactly; undone at the end."""
+    swapped = [
+        (parent, name, child)
+        for parent in graph.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, Timesteps)
+    ]
+    try:
+        for parent, name, child in swapped:
+            setattr(parent, name, _FrozenTimesteps(child))
+        yield
+    finally:
+        for parent, name, child in swapped:
+            setattr(parent, name, child)
+
+
+def onnx_from_module(
+    graph: GraphModule,
+    parameters: Mapping[str, Tensor],
+    routed: Sequence[str] = (),
+    ranges: Mapping[str, tuple[float, ...]] | None = None,
+) -> ir.Model:
+    """Export one graph, batch 1, static shapes.
+
+    Args:
+        graph: with `input_names`, `output_names`, `example_inputs`.
+        parameters: shared name → parameter; the graph's initializers get these names.
+        routed: "<linear>.weight" of `graph.transformer` to take as inputs, in this order.
+        ranges: activation ranges: given, routed linears become INT8.
+
+    Raises:
+        EngineError: torch cannot export the graph, or a pass refuses it.
+    """
+    examples = list(graph.example_inputs())
+    if routed:
+        examples += [graph.get_parameter(f"transformer.{name}").detach() for name in routed]
+    module = _Routed(graph, routed).eval()
+    names = {id(tensor): name for name, tensor in parameters.items()}
+    try:
+        with torch.no_grad(), _exportable(graph), _quiet():
+            program = torch.onnx.export(
+                module,
+                tuple(examples),
+                dynamo=True,
+                optimize=False,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=[*graph.input_names, *routed],
+                output_names=list(graph.output_names),
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise EngineError(f"graph {graph.graph_name}: torch cannot export it: {error}") from error
+    assert program is not None
+    model = program.model
+    # With duplicates: T5 ties its embedding, and the exporter picks either of its two names.
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if name in model.graph.initializers and id(parameter) in names:
+            value = model.graph.initializers[name]
+            value.name = names[id(parameter)]
+    model.graph.name = graph.graph_name
+    model.producer_name, model.producer_version = "a2edit", ""
+    passes: list[ir.passes.PassBase] = [Simplify(parameters), Float32()]
+    if ranges is not None:
+        passes.append(QuantiseRoutedLinears(ranges))
+    with _quiet():
+        return run(model, passes, graph.graph_name)
+
+
+def save_onnx(model: ir.Model, places: Mapping[str, Place], path: Path) -> None:
+    """Write a graph whose parameters lie in `SHARED_FILE` beside it."""
+    model = run(model, [ExternalParameters(places, SHARED_FILE, path.parent)], path.stem)
+    ir.save(model, path)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter writes progress and warnings of its own internals, which say nothing to a user."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        logger = logging.getLogger("torch.onnx")
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

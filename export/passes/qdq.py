@@ -1,0 +1,126 @@
+"""INT8 for routed linears: int8 weights with scales as inputs, static activation ranges (SPEC §11)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+from a2edit.kernels.reference import INT8_LEVELS
+
+
+class QuantiseRoutedLinears(ir.passes.InPlacePass):
+    """Quantise the two inputs of every routed linear's product.
+
+    1. The weight input "<linear>.weight" [out, in] becomes int8, with a new input
+       "<linear>.scale" fp32 [out] right behind the weights: DequantizeLinear on axis 0.
+    2. The activation passes QuantizeLinear and DequantizeLinear with one static scale.
+    3. Where the activation is joined from parts with a range each (a single block's proj_out),
+       every part gets its own scale before the join (SPEC §11.3).
+    4. Zero points are zero and scales are fp32, the network's type. Nothing else is quantised
+       (SPEC §11.2).
+
+    Args:
+        ranges: "<linear>" → max|x|, one number a part.
+    """
+
+    def __init__(self, ranges: Mapping[str, tuple[float, ...]]) -> None:
+        super().__init__()
+        self._ranges = ranges
+
+    def requires(self, model: ir.Model) -> None:
+        names = {value.name for value in model.graph.inputs}
+        missing = sorted(name for name in self._ranges if f"{name}.weight" not in names)
+        if missing:
+            raise ir.passes.PreconditionError(f"the graph has no weight input for {missing}")
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        graph = model.graph
+        inputs = {value.name: value for value in graph.inputs}
+        for name, peaks in self._ranges.items():
+            weight = inputs[f"{name}.weight"]
+            self._weight(graph, name, weight)
+            for product in _products(weight):
+                self._activation(graph, name, product, peaks)
+        return ir.passes.PassResult(model, bool(self._ranges))
+
+    def _weight(self, graph: ir.Graph, name: str, weight: ir.Value) -> None:
+        shape = weight.shape
+        assert shape is not None
+        users = list(weight.uses())
+        weight.dtype = ir.DataType.INT8
+        scale = ir.Value(
+            name=f"{name}.scale",
+            shape=ir.Shape((shape[0],)),
+            type=ir.TensorType(ir.DataType.FLOAT),
+        )
+        graph.inputs.append(scale)
+        node = ir.node("DequantizeLinear", [weight, scale], attributes={"axis": 0})
+        node.outputs[0].name = f"{name}.weight.dequantised"
+        node.outputs[0].shape, node.outputs[0].dtype = shape, ir.DataType.FLOAT
+        graph.insert_before(users[0][0], node)
+        for user, place in users:
+            user.replace_input_with(place, node.outputs[0])
+
+    def _activation(
+        self, graph: ir.Graph, name: str, product: ir.Node, peaks: tuple[float, ...]
+    ) -> None:
+        source = product.inputs[0]
+        assert source is not None
+        if len(peaks) == 1:
+            product.replace_input_with(0, _qdq(graph, product, source, name, peaks[0]))
+            return
+        join = source.producer()
+        if join is None or join.op_type != "Concat" or len(join.inputs) != len(peaks):
+            raise ValueError(f"{name}: its input is not joined from {len(peaks)} parts")
+        for place, (part, peak) in enumerate(zip(join.inputs, peaks, strict=True)):
+            assert part is not None
+            quantised = _qdq(graph, join, part, f"{name}.part{place}", peak)
+            join.replace_input_with(place, quantised)
+
+    def ensures(self, model: ir.Model) -> None:
+        types = {value.name: value.dtype for value in model.graph.inputs}
+        left = [name for name in self._ranges if types[f"{name}.weight"] != ir.DataType.INT8]
+        if left:
+            raise ir.passes.PostconditionError(f"weights left in high precision: {left}")
+
+
+def _products(weight: ir.Value) -> list[ir.Node]:
+    """The MatMul or Gemm nodes that a weight reaches through its dequantisation and transpose."""
+    found, values = [], [weight]
+    while values:
+        for node, _ in values.pop().uses():
+            if node.op_type in {"MatMul", "Gemm"}:
+                found.append(node)
+            elif node.op_type in {"DequantizeLinear", "Transpose"}:
+                values.extend(node.outputs)
+            else:
+                raise ValueError(f"{weight.name} reaches {node.op_type}, which is no product")
+    return found
+
+
+def _constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
+    value = ir.Value(
+        name=name,
+        shape=ir.Shape(array.shape),
+        type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
+        const_value=ir.tensor(array, name=name),
+    )
+    graph.register_initializer(value)
+    return value
+
+
+def _qdq(graph: ir.Graph, before: ir.Node, value: ir.Value, name: str, peak: float) -> ir.Value:
+    step = peak / INT8_LEVELS if peak > 0 else 1.0
+    scale = _constant(graph, f"{name}.input_scale", np.array(step, dtype=np.float32))
+    zero = _constant(graph, f"{name}.input_zero", np.array(0, dtype=np.int8))
+    quantise = ir.node("QuantizeLinear", [value, scale, zero])
+    dequantise = ir.node("DequantizeLinear", [quantise.outputs[0], scale, zero])
+    for node, suffix, dtype in (
+        (quantise, "quantised", ir.DataType.INT8),
+        (dequantise, "dequantised", ir.DataType.FLOAT),
+    ):
+        output = node.outputs[0]
+        output.name, output.shape, output.dtype = f"{name}.input.{suffix}", value.shape, dtype
+    graph.insert_before(before, [quantise, dequantise])
+    return dequantise.outputs[0]

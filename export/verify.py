@@ -1,0 +1,119 @@
+"""Every engine and every route against the torch truth, on its own files (SPEC §11.8).
+
+What is measured is the engine that goes into the bundle, not the graph that it came from. The truth
+of `dit` runs the experts unmerged, so that merging and quantising are part of the error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from a2edit.calibration.routes import Route
+from a2edit.calibration.traces import EncodedSample
+from a2edit.model.checkpoint import Checkpoint
+from a2edit.model.experts import unmerged
+from a2edit.model.graphs import DitGraph, GraphModule
+from a2edit.runtime.engines.base import Array, Engine
+from a2edit.runtime.errors import EngineError
+from a2edit.runtime.sampler import noise
+from torch import Tensor
+
+# Largest relative error ‖engine − truth‖ / ‖truth‖ that a precision may have (issue 2, SPEC §11).
+TOLERANCE = {"fp32": 1e-5, "bf16": 1e-2, "int8": 3e-2}
+# Bytes: a last-bit difference before rounding moves a pixel by one level here and there.
+BYTES_TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2, "int8": 1e-3}
+# Noise levels at which the velocity is compared: start, middle and end of the loop.
+SIGMAS = (1.0, 0.7, 0.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured relative error beside what is allowed; rounded, so that rebuilds repeat."""
+
+    error: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.tolerance  # False for NaN
+
+    def to_dict(self) -> dict[str, float]:
+        return {"relative_error": self.error, "tolerance": self.tolerance}
+
+
+def relative_error(found: Array, truth: Array) -> float:
+    """‖found − truth‖ / ‖truth‖ in float64, to two digits."""
+    wanted = truth.astype(np.float64)
+    size = max(float(np.linalg.norm(wanted)), np.finfo(np.float64).tiny)
+    return float(f"{np.linalg.norm(found.astype(np.float64) - wanted) / size:.1e}")
+
+
+@torch.no_grad()
+def verify_graph(graph: GraphModule, engine: Engine, precision: str) -> Figure:
+    """One engine on the graph's example inputs."""
+    examples = graph.example_inputs()
+    truth = graph(*examples).numpy()
+    found = engine.run(_feeds(dict(zip(graph.input_names, examples, strict=True))))
+    allowed = BYTES_TOLERANCE if truth.dtype == np.uint8 else TOLERANCE
+    return Figure(relative_error(found[graph.output_names[0]], truth), allowed[precision])
+
+
+@torch.no_grad()
+def verify_route(
+    checkpoint: Checkpoint,
+    dit: DitGraph,
+    engine: Engine,
+    route: Route,
+    samples: Sequence[EncodedSample],
+    precision: str,
+) -> Figure:
+    """A route's velocity at several noise levels against the same table with experts unmerged.
+
+    Δσ = 1 makes the engine's step x + v, so that v is read without the loss of a small step.
+
+    Args:
+        engine: with the route's weights bound or baked in.
+
+    Returns:
+        the largest error over samples and noise levels.
+    """
+    table = torch.from_numpy(route.table)[None]
+    shape = (1, checkpoint.config.image_tokens, int(checkpoint.transformer.config.out_channels))
+    worst = 0.0
+    for seed, sample in enumerate(samples):
+        latents = torch.from_numpy(noise(seed, shape))
+        for sigma in SIGMAS:
+            scalars = (torch.tensor([x]) for x in (sigma, 1.0, checkpoint.config.guidance))
+            context = (sample.feeds[key] for key in dit.input_names[1:5])
+            inputs = dict(zip(dit.input_names, (latents, *context, *scalars), strict=True))
+            with unmerged(checkpoint.transformer, checkpoint.experts, table):
+                truth = dit(*inputs.values()) - latents
+            found = engine.run(_feeds(inputs))[dit.output_names[0]] - latents.numpy()
+            error = relative_error(found, truth.numpy())
+            worst = error if np.isnan(error) else max(worst, error)
+    return Figure(worst, TOLERANCE[precision])
+
+
+def _feeds(inputs: Mapping[str, Tensor]) -> dict[str, Array]:
+    return {name: tensor.contiguous().numpy() for name, tensor in inputs.items()}
+
+
+def check(figures: Mapping[str, Figure]) -> None:
+    """Fail the build over a figure out of tolerance.
+
+    Raises:
+        EngineError: names every failing engine with its error and what is allowed.
+    """
+    failed = [
+        f"{name}: relative error {figure.error:.1e}, allowed {figure.tolerance:.0e}"
+        for name, figure in figures.items()
+        if not figure.passed
+    ]
+    if failed:
+        raise EngineError(
+            f"the engines do not repeat the model: {'; '.join(failed)}. "
+            "Build with --precision fp32, or look at the layers with the largest ranges"
+        )
