@@ -1,0 +1,360 @@
+"""A tiny bundle with closed-form graphs, compiled by the real OpenVINO.
+
+Sizes: S = 32, diptych 32x64, so 2x4 = 8 tokens of 64 latent channels; L = 2 blocks, N = 3 experts.
+- vae_encoder: each 16x16 patch averaged to 4x4 cells of RGB (48 numbers, 16 zeros), then the
+  patch's 256 mask pixels; vae_decoder paints the cells back on the right half.
+- dit: next = x + delta (x - (c W' + the means of text, reference and pooled + g/1000 + s/1000)),
+  c the first 64 of the conditioning, W the routed weight; so a run is a product of factors.
+- gate: softmax over the reference's colour, the same in both blocks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import openvino as ov
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from a2edit.runtime.engines.base import TensorSpec
+from a2edit.runtime.engines.openvino import backend_version
+from a2edit.runtime.manifest import (
+    EngineEntry,
+    FileEntry,
+    GraphEntry,
+    Manifest,
+    MetricEntry,
+    RouteEntry,
+    SamplerEntry,
+    TokenizerEntry,
+    WeightSetEntry,
+)
+from a2edit.runtime.spec import ModelSpec
+
+SIZE, TOKENS, BLOCKS, EXPERTS = 32, 8, 2, 3
+TEXT, POOLED, REFERENCE, WIDTH = 6, 5, 16, 4
+WORDS = {"[PAD]": 0, "[UNK]": 1, "a": 2, "red": 3, "green": 4, "blue": 5, "chair": 6}
+TYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8, "int64": TensorProto.INT64}
+ROUTES = {
+    "red": [[0.8, 0.1, 0.1]] * BLOCKS,
+    "green": [[0.1, 0.8, 0.1]] * BLOCKS,
+    "blue": [[0.1, 0.1, 0.8]] * BLOCKS,
+}
+SCALES = {"red": 1.0, "green": 0.75, "blue": 0.5}
+
+
+def model_spec(**changes: Any) -> ModelSpec:
+    values: dict[str, Any] = {
+        "layout": "diptych",
+        "reference_placement": "aligned",
+        "size": SIZE,
+        "latent_channels": 64,
+        "conditioning_channels": 320,
+        "image_tokens": TOKENS,
+        "text_length": TEXT,
+        "pooled_length": POOLED,
+        "reference_size": REFERENCE,
+        "blocks": BLOCKS,
+        "experts": EXPERTS,
+        "checkpoint_hash": "0" * 64,
+    }
+    return ModelSpec(**(values | changes))
+
+
+class GraphWriter:
+    """Collects nodes; every call of `add` is one operator with one output."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def const(self, value: Any, dtype: Any = np.float32) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
+        return name
+
+    def add(self, kind: str, *inputs: str, out: str | None = None, **attributes: Any) -> str:
+        name = out or f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+        return name
+
+    def reshape(self, value: str, *shape: int, out: str | None = None) -> str:
+        return self.add("Reshape", value, self.const(shape, np.int64), out=out)
+
+    def mean(self, value: str) -> str:
+        return self.add("ReduceMean", value, keepdims=0)
+
+    def save(self, path: Path, entry: GraphEntry) -> None:
+        def edge(spec: TensorSpec) -> Any:
+            return helper.make_tensor_value_info(spec.name, TYPES[spec.dtype], list(spec.shape))
+
+        graph = helper.make_graph(
+            self.nodes,
+            path.stem,
+            [edge(spec) for spec in (*entry.inputs, *entry.weights)],
+            [edge(spec) for spec in entry.outputs],
+            self.constants,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+        onnx.checker.check_model(model)
+        path.write_bytes(model.SerializeToString())
+
+
+def _vae_encoder(g: GraphWriter) -> None:
+    levels = g.add("Cast", "pixels", to=TensorProto.FLOAT)
+    scaled = g.add("Sub", g.add("Div", levels, g.const(127.5)), g.const(1.0))
+    split = g.reshape(scaled, 2, 4, 4, 4, 4, 4, 3)  # rows: patch, cell, pixel; columns alike
+    cells = g.add("ReduceMean", split, g.const([2, 5], np.int64), keepdims=0)
+    packed = g.reshape(g.add("Transpose", cells, perm=[0, 2, 1, 3, 4]), 1, TOKENS, 48)
+    padded = g.add("Concat", packed, g.const(np.zeros((1, TOKENS, 16))), axis=2)
+    mask = g.add("Div", g.add("Cast", "mask", to=TensorProto.FLOAT), g.const(255.0))
+    patches = g.add("Transpose", g.reshape(mask, 2, 16, 4, 16), perm=[0, 2, 1, 3])
+    g.add("Concat", padded, g.reshape(patches, 1, TOKENS, 256), out="conditioning", axis=2)
+
+
+def _vae_decoder(g: GraphWriter) -> None:
+    grid = g.reshape("latents", 2, 4, 64)
+    cut = (g.const(v, np.int64) for v in ([2, 0], [4, 48], [1, 2]))
+    cells = g.reshape(g.add("Slice", grid, *cut), 2, 2, 4, 1, 4, 1, 3)
+    grown = g.add("Expand", cells, g.const([2, 2, 4, 4, 4, 4, 3], np.int64))
+    rows = g.add("Transpose", grown, perm=[0, 2, 3, 1, 4, 5, 6])
+    picture = g.reshape(rows, 1, SIZE, SIZE, 3)
+    levels = g.add("Mul", g.add("Add", picture, g.const(1.0)), g.const(127.5))
+    clipped = g.add("Round", g.add("Clip", levels, g.const(0.0), g.const(255.0)))
+    g.add("Cast", clipped, out="pixels", to=TensorProto.UINT8)
+
+
+def _text_encoder(g: GraphWriter) -> None:
+    table = np.linspace(-0.1, 0.1, len(WORDS) * WIDTH).reshape(-1, WIDTH)
+    g.add("Gather", g.const(table), "text_ids", out="text_tokens", axis=0)
+
+
+def _pooled_encoder(g: GraphWriter) -> None:
+    table = np.linspace(-0.1, 0.1, len(WORDS) * WIDTH).reshape(-1, WIDTH)
+    rows = g.add("Gather", g.const(table), "pooled_ids", axis=0)
+    g.add("ReduceMean", rows, g.const([1], np.int64), out="pooled", keepdims=0)
+
+
+def _image_encoder(g: GraphWriter) -> None:
+    levels = g.add("Div", g.add("Cast", "reference", to=TensorProto.FLOAT), g.const(255.0))
+    colour = g.add("ReduceMean", levels, g.const([1], np.int64), keepdims=0)  # [1, 16, 3]
+    g.add("Concat", colour, g.const(np.zeros((1, REFERENCE, 1))), out="reference_tokens", axis=2)
+
+
+def _gate(g: GraphWriter) -> None:
+    cut = (g.const(v, np.int64) for v in ([0], [3], [2]))
+    colour = g.add("Slice", "reference_tokens", *cut)
+    logits = g.add("ReduceMean", colour, g.const([1], np.int64), keepdims=1)  # [1, 1, 3]
+    strong = g.add("Softmax", g.add("Mul", logits, g.const(20.0)), axis=-1)
+    g.add("Expand", strong, g.const([1, BLOCKS, EXPERTS], np.int64), out="gate_weights")
+
+
+def _dit(g: GraphWriter) -> None:
+    cut = (g.const(v, np.int64) for v in ([0], [64], [2]))
+    picture = g.add("Slice", "conditioning", *cut)
+    wanted = g.add("MatMul", picture, g.add("Transpose", "proj.weight", perm=[1, 0]))
+    for name in ("text_tokens", "reference_tokens", "pooled"):
+        wanted = g.add("Add", wanted, g.mean(name))
+    for name in ("guidance", "sigma"):
+        wanted = g.add("Add", wanted, g.add("Div", name, g.const(1000.0)))
+    velocity = g.add("Sub", "latents", wanted)
+    g.add("Add", "latents", g.add("Mul", velocity, "delta"), out="next_latents")
+
+
+def _edge(text: str) -> tuple[TensorSpec, ...]:
+    specs = []
+    for part in text.split(";"):
+        name, dtype, *shape = part.split()
+        specs.append(TensorSpec(name, dtype, tuple(int(size) for size in shape)))
+    return tuple(specs)
+
+
+GRAPHS: dict[str, tuple[Callable[[GraphWriter], None], str, str, str]] = {
+    "vae_encoder": (
+        _vae_encoder,
+        "pixels uint8 1 32 64 3; mask uint8 1 32 64",
+        "conditioning float32 1 8 320",
+        "",
+    ),
+    "vae_decoder": (_vae_decoder, "latents float32 1 8 64", "pixels uint8 1 32 32 3", ""),
+    "text_encoder": (_text_encoder, "text_ids int64 1 6", "text_tokens float32 1 6 4", ""),
+    "pooled_encoder": (_pooled_encoder, "pooled_ids int64 1 5", "pooled float32 1 4", ""),
+    "image_encoder": (
+        _image_encoder,
+        "reference uint8 1 16 16 3",
+        "reference_tokens float32 1 16 4",
+        "",
+    ),
+    "gate": (
+        _gate,
+        "conditioning float32 1 8 320; reference_tokens float32 1 16 4; text_tokens float32 1 6 4",
+        "gate_weights float32 1 2 3",
+        "",
+    ),
+    "dit": (
+        _dit,
+        """latents float32 1 8 64; conditioning float32 1 8 320; text_tokens float32 1 6 4;
+        reference_tokens float32 1 16 4; pooled float32 1 4; sigma float32 1;
+        delta float32 1; guidance float32 1""",
+        "next_latents float32 1 8 64",
+        "proj.weight float32 64 64",
+    ),
+}
+
+
+def write_bundle(folder: Path, *, baked: bool = False, **changes: Any) -> Path:
+    """Write a bundle; `changes` replace fields of the manifest."""
+    for part in ("graphs", "weights/routes", "engines/cpu", "tokenizer"):
+        (folder / part).mkdir(parents=True)
+    graphs, engines = {}, {}
+    for name, (write, inputs, outputs, weights) in GRAPHS.items():
+        entry = GraphEntry(
+            file=f"graphs/{name}.onnx",
+            inputs=_edge(inputs),
+            outputs=_edge(outputs),
+            weights=_edge(weights) if weights else (),
+        )
+        writer = GraphWriter()
+        write(writer)
+        writer.save(folder / entry.file, entry)
+        graphs[name] = entry
+        if not (baked and name == "dit"):
+            engines[name] = _engine(folder, name, folder / entry.file, "inputs")
+    for name, scale in SCALES.items():
+        weight = np.eye(64, dtype=np.float32) * np.float32(scale)
+        save_file({"proj.weight": weight}, folder / f"weights/routes/{name}.safetensors")
+        if baked:
+            model = onnx.load(folder / "graphs/dit.onnx")
+            model.graph.initializer.append(numpy_helper.from_array(weight, "proj.weight"))
+            kept = [value for value in model.graph.input if value.name != "proj.weight"]
+            del model.graph.input[:]
+            model.graph.input.extend(kept)
+            path = folder / f"baked_{name}.onnx"
+            path.write_bytes(model.SerializeToString())
+            engines[f"dit.{name}"] = _engine(folder, f"dit.{name}", path, "baked")
+            path.unlink()
+    tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    for name in ("text", "pooled"):
+        tokenizer.save(str(folder / f"tokenizer/{name}.json"))
+    identity = tuple(tuple(row) for row in np.eye(EXPERTS).tolist())
+    values: dict[str, Any] = {
+        "name": "tiny",
+        "model": model_spec(),
+        "sampler": SamplerEntry(
+            steps=4,
+            guidance=30.0,
+            base_shift=0.5,
+            max_shift=1.15,
+            base_tokens=256,
+            max_tokens=4096,
+        ),
+        "tokenizers": {
+            "text": TokenizerEntry(file="tokenizer/text.json", length=TEXT, pad_id=0),
+            "pooled": TokenizerEntry(file="tokenizer/pooled.json", length=POOLED, pad_id=0),
+        },
+        "graphs": graphs,
+        "weight_sets": {
+            name: WeightSetEntry(file=f"weights/routes/{name}.safetensors") for name in SCALES
+        },
+        "routes": {
+            name: RouteEntry(
+                table=tuple(tuple(row) for row in table),
+                weight_set=name,
+                predicted_error=0.01,
+                members=3,
+            )
+            for name, table in ROUTES.items()
+        },
+        "route_metric": MetricEntry(
+            gram=(identity,) * BLOCKS, energy=(1.0,) * BLOCKS, tolerance=0.05
+        ),
+        "engines": {"cpu": engines},
+        "tools": {"openvino": backend_version()},
+    }
+    values |= changes
+    seal(folder, Manifest(**values, files={}))
+    return folder
+
+
+def _engine(folder: Path, name: str, graph: Path, materialise: str) -> EngineEntry:
+    core = ov.Core()
+    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    blob = core.compile_model(core.read_model(graph), "CPU", options).export_model().getvalue()
+    entry = EngineEntry(
+        file=f"engines/cpu/{name}.blob",
+        backend="openvino",
+        version=backend_version(),
+        precision="fp32",
+        materialise=materialise,
+    )
+    (folder / entry.file).write_bytes(blob)
+    return entry
+
+
+def seal(folder: Path, manifest: Manifest) -> None:
+    """List every file with its hash, and write the manifest."""
+    files = {
+        path.relative_to(folder).as_posix(): FileEntry(
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(), bytes=path.stat().st_size
+        )
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "manifest.json"
+    }
+    replace(manifest, files=files).write(folder)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle; nobody changes it."""
+    return write_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def baked_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model with one engine a route."""
+    return write_bundle(tmp_path_factory.mktemp("baked") / "tiny", baked=True)
+
+
+@pytest.fixture
+def own_bundle(bundle: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return shutil.copytree(bundle, tmp_path / "bundle")
+
+
+@pytest.fixture(scope="session")
+def spec() -> Callable[..., ModelSpec]:
+    return model_spec
+
+
+@pytest.fixture(scope="session")
+def make_bundle() -> Callable[..., Path]:
+    return write_bundle
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with scene.png, mask.png, red.png, green.png, blue.png."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(7)
+    Image.fromarray(rng.integers(0, 256, (90, 120, 3), np.uint8)).save(folder / "scene.png")
+    mask = np.zeros((90, 120), np.uint8)
+    mask[30:60, 40:80] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    for index, name in enumerate(("red", "green", "blue")):
+        picture = np.full((40, 40, 3), 255, np.uint8)
+        picture[8:32, 8:32] = 0
+        picture[8:32, 8:32, index] = 220
+        Image.fromarray(picture).save(folder / f"{name}.png")
+    return folder

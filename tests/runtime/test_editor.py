@@ -1,0 +1,148 @@
+"""The editor over real, tiny, closed-form engines."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from a2edit.runtime.editor import Editor
+from a2edit.runtime.engines.pool import EnginePool
+from a2edit.runtime.errors import TargetError
+from a2edit.runtime.masks import feathered
+from a2edit.runtime.request import EditRequest
+from a2edit.runtime.sampler import noise, sigmas
+
+
+def request(pictures: Path, reference: str = "red", **changes: object) -> EditRequest:
+    values = {
+        "image": pictures / "scene.png",
+        "mask": pictures / "mask.png",
+        "reference": pictures / f"{reference}.png",
+        "prompt": "a red chair",
+    }
+    return EditRequest(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_an_edit_is_the_closed_form(bundle: Path, pictures: Path) -> None:
+    with Editor.open(bundle) as editor:
+        result = editor.edit(request(pictures, steps=3, seed=5))
+        assert result.prepared is not None
+        encode = editor.engines.get("vae_encoder").run
+        canvas, mask = result.prepared.canvas[None], result.prepared.mask[None]
+        picture = encode({"pixels": canvas, "mask": mask})["conditioning"][..., :64]
+    table = np.linspace(-0.1, 0.1, 28).reshape(7, 4).astype(np.float32)
+    text = table[[2, 3, 6, 0, 0, 0]].mean()
+    pooled = table[[2, 3, 6, 0, 0]].mean()
+    reference = (result.prepared.reference / 255).mean() * 3 / 4
+    levels = sigmas(3, 8)
+    x = noise(5, (1, 8, 64))
+    for step in range(3):
+        wanted = picture * 1.0 + text + pooled + reference + 0.03 + levels[step] / 1000
+        x = x + (levels[step + 1] - levels[step]) * (x - wanted)
+    cells = x.reshape(2, 4, 64)[:, 2:, :48].reshape(2, 2, 4, 4, 3)
+    small = cells.transpose(0, 2, 1, 3, 4).reshape(8, 8, 3)
+    target = np.clip(np.round((small + 1) * 127.5), 0, 255)
+    x0, y0, x1, y1 = (getattr(result.window, name) for name in ("x0", "y0", "x1", "y1"))
+    expected = Image.fromarray(np.repeat(np.repeat(target, 4, 0), 4, 1).astype(np.uint8))
+    fitted = np.asarray(expected.resize((x1 - x0, y1 - y0), Image.Resampling.LANCZOS))
+    inside = np.asarray(result.image)[y0:y1, x0:x1].astype(int)
+    on = result.prepared.source_mask[y0:y1, x0:x1] == 255
+    assert np.abs(inside - fitted)[on].max() <= 2  # rounding at one half, then resized
+
+
+def test_outside_of_the_seam_every_pixel_is_the_sources(bundle: Path, pictures: Path) -> None:
+    with Editor.open(bundle) as editor:
+        result = editor.edit(request(pictures))
+    source = np.asarray(Image.open(pictures / "scene.png"))
+    weight = feathered(np.asarray(Image.open(pictures / "mask.png")))
+    edited = np.asarray(result.image)
+    assert edited.shape == source.shape
+    np.testing.assert_array_equal(edited[weight == 0], source[weight == 0])
+    assert (edited[weight == 255] != source[weight == 255]).mean() > 0.9
+
+
+@pytest.mark.parametrize("colour", ["red", "green", "blue"])
+def test_the_gate_picks_the_route(bundle: Path, pictures: Path, colour: str) -> None:
+    with Editor.open(bundle) as editor:
+        result = editor.edit(request(pictures, colour))
+    assert result.route == colour
+    assert 0 < result.predicted_error < 1
+    assert result.gate_weights.shape == (2, 3)
+
+
+def test_switching_routes_and_back_repeats_every_byte(bundle: Path, pictures: Path) -> None:
+    with Editor.open(bundle) as editor:
+        first, other, again = (
+            editor.edit(request(pictures, colour)) for colour in ("red", "blue", "red")
+        )
+        assert (first.supply, other.supply, again.supply) == ("loaded", "loaded", "cached")
+    assert first.image.tobytes() == again.image.tobytes()
+    assert first.image.tobytes() != other.image.tobytes()
+
+
+def test_seeds(bundle: Path, pictures: Path) -> None:
+    with Editor.open(bundle) as editor:
+        one, same, two = (editor.edit(request(pictures, seed=seed)) for seed in (1, 1, 2))
+    assert one.image.tobytes() == same.image.tobytes()
+    assert one.image.tobytes() != two.image.tobytes()
+
+
+def test_the_result_tells_its_story(bundle: Path, pictures: Path) -> None:
+    seen = []
+    with Editor.open(bundle) as editor:
+        result = editor.edit(request(pictures, seed=9), lambda done, of: seen.append((done, of)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    stages = "load prepare encode gate route denoise decode compose"
+    assert list(result.timings) == stages.split()
+    assert (result.seed, result.steps) == (9, 4)
+    assert result.bundle_hash == editor.bundle.manifest.bundle_hash
+    assert result.warnings == ()
+
+
+def test_a_long_prompt_is_cut_with_a_warning(bundle: Path, pictures: Path) -> None:
+    with Editor.open(bundle) as editor:
+        result = editor.edit(request(pictures, prompt="a red chair " * 5))
+    assert "longer than 6 tokens" in result.warnings[0]
+
+
+def test_engines_agree(bundle: Path, baked_bundle: Path, pictures: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    results = []
+    for folder, engine in ((bundle, "auto"), (bundle, "onnxruntime"), (baked_bundle, "auto")):
+        with Editor.open(folder, engine=engine) as editor:
+            results.append(np.asarray(editor.edit(request(pictures, "green")).image).astype(int))
+    for other in results[1:]:
+        assert np.abs(results[0] - other).max() <= 1
+
+
+def test_a_baked_bundle_reads_no_weight_sets(baked_bundle: Path, pictures: Path) -> None:
+    with Editor.open(baked_bundle) as editor:
+        assert editor.engines.baked
+        result = editor.edit(request(pictures, "blue"))
+        assert result.route == "blue"
+        assert editor.routes.nbytes == 0
+
+
+def test_another_openvino_means_compiling_the_graphs(
+    bundle: Path, pictures: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Editor.open(bundle) as editor:
+        expected = editor.edit(request(pictures)).image.tobytes()
+    monkeypatch.setattr("a2edit.runtime.engines.openvino.backend_version", lambda: "1999.1")
+    with Editor.open(bundle) as editor:
+        assert editor.edit(request(pictures)).image.tobytes() == expected
+    assert "compiling its graph instead" in caplog.text
+
+
+def test_unknown_devices_and_engines_are_refused(bundle: Path) -> None:
+    with pytest.raises(TargetError, match="device 'gpu' is unknown: use cpu"):
+        Editor.open(bundle, device="gpu")
+    with pytest.raises(TargetError, match="use auto, openvino, onnxruntime"):
+        Editor.open(bundle, engine="tpu")
+
+
+def test_the_pool_opens_an_engine_once(bundle: Path) -> None:
+    with Editor.open(bundle) as editor:
+        assert isinstance(editor.engines, EnginePool)
+        assert editor.engines.get("gate") is editor.engines.get("gate")
