@@ -1,0 +1,233 @@
+"""Places for an object to stand in: u8 [S, S, 3] pictures, drawn at their own size."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from a2edit.training.scenes.canvas import RGB, Canvas, shade
+from a2edit.training.scenes.kinds import kinds_of
+from a2edit.training.scenes.style import Style, random_colour
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+Box = tuple[int, int, int, int]
+
+
+def _mix(first: RGB, second: RGB, share: float) -> RGB:
+    red, green, blue = (
+        round(a * (1 - share) + b * share) for a, b in zip(first, second, strict=True)
+    )
+    return red, green, blue
+
+
+def _calm(rng: np.random.Generator) -> RGB:
+    """A colour that leaves the strong ones to the object."""
+    return _mix(random_colour(rng), (214, 212, 208), rng.uniform(0.25, 0.7))
+
+
+def _ramp(size: tuple[int, int], top: RGB, bottom: RGB) -> Image.Image:
+    levels = np.linspace(np.array(top), np.array(bottom), size[1])
+    rows = np.broadcast_to(levels[:, None], (size[1], size[0], 3))
+    return Image.fromarray(rows.astype(np.uint8))
+
+
+def landscape(size: int, rng: np.random.Generator) -> Image.Image:
+    """Sky, sometimes hills and clouds, and ground."""
+    sky, ground = _calm(rng), _calm(rng)
+    image = _ramp((size, size), sky, _mix(sky, (255, 250, 240), 0.6))
+    draw = ImageDraw.Draw(image)
+    horizon = rng.uniform(0.45, 0.75) * size
+    if rng.random() < 0.5:
+        for _ in range(int(rng.integers(1, 5))):
+            x, y = rng.uniform(0, size), rng.uniform(0.05, 0.4) * size
+            for _ in range(3):
+                w, h = rng.uniform(0.06, 0.16) * size, rng.uniform(0.03, 0.06) * size
+                x += rng.uniform(-0.6, 0.6) * w
+                draw.ellipse((x - w, y - h, x + w, y + h), _mix(sky, (255, 255, 255), 0.75))
+    for _ in range(int(rng.integers(0, 3))):
+        x, w = rng.uniform(0, size), rng.uniform(0.25, 0.6) * size
+        h = rng.uniform(0.08, 0.25) * size
+        colour = _mix(ground, sky, rng.uniform(0.3, 0.7))
+        draw.ellipse((x - w, horizon - h, x + w, horizon + h), colour)
+    low = _ramp((size, size - int(horizon)), ground, shade(ground, rng.uniform(0.7, 0.95)))
+    image.paste(low, (0, int(horizon)))
+    if rng.random() < 0.4:
+        draw = ImageDraw.Draw(image)
+        x, w = rng.uniform(0.2, 0.8) * size, rng.uniform(0.02, 0.06) * size
+        path = [(x - w, horizon), (x + w, horizon), (x + 8 * w, size), (x - 6 * w, size)]
+        draw.polygon(path, _mix(ground, (255, 250, 240), 0.35))
+    return image
+
+
+def room(size: int, rng: np.random.Generator) -> Image.Image:
+    """Wallpaper, a floor of boards or carpet, sometimes a window or a picture on the wall."""
+    wall, floor = _calm(rng), _calm(rng)
+    corner = int(rng.uniform(0.55, 0.78) * size)
+    image = _ramp((size, size), wall, shade(wall, 0.9))
+    draw = ImageDraw.Draw(image)
+    paper = rng.integers(3)
+    step = int(rng.uniform(0.06, 0.14) * size)
+    if paper == 1:
+        for x in range(0, size, step):
+            draw.rectangle((x, 0, x + step // 2, corner), shade(wall, 1.18))
+    elif paper == 2:
+        for row, y in enumerate(range(0, corner, step)):
+            for x in range(row % 2 * step // 2, size, step):
+                draw.ellipse((x, y, x + step // 4, y + step // 4), shade(wall, 0.86))
+    if rng.random() < 0.5:
+        x, y = rng.uniform(0.05, 0.65) * size, rng.uniform(0.05, 0.2) * size
+        w, h = rng.uniform(0.18, 0.3) * size, rng.uniform(0.18, 0.3) * size
+        draw.rectangle((x, y, x + w, y + h), (246, 240, 228))
+        frame = 0.02 * size
+        draw.rectangle((x + frame, y + frame, x + w - frame, y + h - frame), _calm(rng))
+        draw.line((x + w / 2, y, x + w / 2, y + h), (246, 240, 228), max(1, size // 90))
+    draw.rectangle((0, corner, size, size), floor)
+    if rng.random() < 0.6:
+        vanish = rng.uniform(0.2, 0.8) * size
+        for x in np.linspace(-2 * size, 3 * size, int(rng.integers(14, 30))):
+            start = vanish + (x - vanish) * 0.35
+            draw.line((start, corner, float(x), size), shade(floor, 0.82), max(1, size // 128))
+    draw.rectangle((0, corner - size // 40, size, corner), shade(wall, 1.4))
+    return image
+
+
+def tiles(size: int, rng: np.random.Generator) -> Image.Image:
+    """Square tiles in two tones, with joints."""
+    first = _calm(rng)
+    second = _mix(first, _calm(rng), rng.uniform(0.2, 1.0))
+    image = Image.new("RGB", (size, size), shade(first, 0.8))
+    draw = ImageDraw.Draw(image)
+    step = rng.uniform(0.08, 0.22) * size
+    joint = max(1, round(0.012 * size))
+    offset = rng.uniform(0, step)
+    for row in range(-1, int(size / step) + 1):
+        for column in range(-1, int(size / step) + 1):
+            x, y = column * step + offset, row * step + offset
+            colour = shade((first, second)[(row + column) % 2], rng.uniform(0.95, 1.0))
+            draw.rectangle((x, y, x + step - joint, y + step - joint), colour)
+    return image
+
+
+def cloudy(size: int, rng: np.random.Generator) -> Image.Image:
+    """Smooth value noise between two or three colours."""
+    first, second, third = _calm(rng), _calm(rng), _calm(rng)
+    cells = int(rng.integers(3, 9))
+    layers = []
+    for scale in (cells, cells * 2, cells * 4):
+        grid = Image.fromarray((rng.random((scale, scale)) * 255).astype(np.uint8))
+        layers.append(np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC), np.float32))
+    level = (layers[0] * 0.6 + layers[1] * 0.28 + layers[2] * 0.12) / 255
+    weight = np.clip(level * 1.6 - 0.3, 0, 1)[..., None]
+    mixed = np.array(first) * (1 - weight) + np.array(second) * weight
+    if rng.random() < 0.5:
+        other = np.clip(layers[1] / 128 - 1, 0, 1)[..., None]
+        mixed = mixed * (1 - other) + np.array(third) * other
+    return Image.fromarray(mixed.astype(np.uint8))
+
+
+def stripes(size: int, rng: np.random.Generator) -> Image.Image:
+    """Broad slanting bands of two or three tones."""
+    first = _calm(rng)
+    palette = [first, _mix(first, _calm(rng), 0.6), shade(first, 1.25)]
+    y, x = np.mgrid[0:size, 0:size] / size
+    angle = rng.uniform(0, math.pi)
+    phase = (x * math.cos(angle) + y * math.sin(angle)) * rng.uniform(4, 12)
+    index = np.floor(phase).astype(np.int64) % int(rng.integers(2, 4))
+    return Image.fromarray(np.array(palette, np.uint8)[index])
+
+
+def glow(size: int, rng: np.random.Generator) -> Image.Image:
+    """A studio backdrop: light in the middle, darker to the corners, a few soft discs."""
+    inner = _calm(rng)
+    outer = shade(_mix(inner, _calm(rng), 0.5), rng.uniform(0.6, 0.95))
+    y, x = np.mgrid[0:size, 0:size] / size
+    centre = rng.uniform(0.3, 0.7, 2)
+    far = np.clip(np.hypot(x - centre[0], y - centre[1]) * 1.4, 0, 1)[..., None]
+    level = np.array(inner) * (1 - far) + np.array(outer) * far
+    for _ in range(int(rng.integers(0, 7))):
+        u, v, radius = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.04, 0.14)
+        disc = np.clip((radius - np.hypot(x - u, y - v)) * 40, 0, 1)[..., None] * 0.35
+        level = level * (1 - disc) + np.array(_calm(rng)) * disc
+    return Image.fromarray(level.astype(np.uint8))
+
+
+_PLACES = (landscape, room, tiles, cloudy, stripes, glow)
+_SHARES = (0.28, 0.26, 0.12, 0.14, 0.08, 0.12)
+
+
+def draw_background(size: int, keep_clear: Box, rng: np.random.Generator) -> Image.Image:
+    """A place with a few other things in it, which leave most of `keep_clear` (xyxy) free."""
+    place = _PLACES[rng.choice(len(_PLACES), p=_SHARES)]
+    image = place(size, rng)
+    for _ in range(int(rng.integers(0, 4))):
+        _add_shape(image, size, keep_clear, rng)
+    if rng.random() < 0.4:
+        _add_object(image, size, keep_clear, rng)
+    return image
+
+
+def _free_spot(size: int, side: int, clear: Box, rng: np.random.Generator) -> tuple[int, int] | None:
+    """A corner for a square of `side` that hardly touches the box; None if chance finds none."""
+    for _ in range(6):
+        x, y = (int(v) for v in rng.integers(-side // 4, size - side * 3 // 4, 2))
+        slack = side // 5
+        if (
+            x + side - slack < clear[0]
+            or x + slack > clear[2]
+            or y + side - slack < clear[1]
+            or y + slack > clear[3]
+        ):
+            return x, y
+    return None
+
+
+def _add_shape(image: Image.Image, size: int, clear: Box, rng: np.random.Generator) -> None:
+    side = int(rng.uniform(0.08, 0.2) * size)
+    spot = _free_spot(size, side, clear, rng)
+    if spot is None:
+        return
+    canvas = Canvas(side * 2, line=0.04)
+    colour = _mix(random_colour(rng), (128, 128, 128), 0.2)
+    shape = rng.integers(3)
+    if shape == 0:
+        canvas.dot((0.5, 0.5), 0.45, colour, edge=True)
+    elif shape == 1:
+        canvas.box((0.08, 0.08, 0.92, 0.92), colour, rng.uniform(0, 0.2))
+    else:
+        canvas.polygon([(0.5, 0.08), (0.93, 0.9), (0.07, 0.9)], colour)
+    _place(image, canvas.finish(), spot, side)
+
+
+def _add_object(image: Image.Image, size: int, clear: Box, rng: np.random.Generator) -> None:
+    side = int(rng.uniform(0.18, 0.32) * size)
+    spot = _free_spot(size, side, clear, rng)
+    if spot is None:
+        return
+    kinds = kinds_of("train")
+    canvas = Canvas(side * 2)
+    kinds[rng.integers(len(kinds))].draw(canvas, Style.random(rng), rng)
+    _place(image, canvas.finish(), spot, side)
+
+
+def _place(image: Image.Image, sprite: Image.Image, spot: tuple[int, int], side: int) -> None:
+    scale = side / max(sprite.size)
+    size = (max(1, round(sprite.width * scale)), max(1, round(sprite.height * scale)))
+    small = sprite.resize(size, Image.Resampling.BOX)
+    image.paste(small, spot, small)
+
+
+def add_shadow(
+    picture: NDArray[np.uint8], box: Box, strength: float, lean: float
+) -> NDArray[np.uint8]:
+    """Darken the ground under an object's box (xyxy); `lean` moves the shadow sideways."""
+    size = picture.shape[0]
+    x0, _, x1, y1 = box
+    wide = (x1 - x0) / 2
+    y, x = np.mgrid[0:size, 0:size].astype(np.float32)
+    u = (x - (x0 + x1) / 2 - lean * wide) / (wide * 0.95)
+    v = (y - y1 + wide * 0.06) / (wide * 0.24)
+    dark = strength * np.exp(-((u * u) ** 1.5) - v * v)
+    return (picture * (1 - dark[..., None])).astype(np.uint8)
+
+

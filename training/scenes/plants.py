@@ -1,0 +1,127 @@
+"""Plants, wild and in pots."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from a2edit.training.scenes.canvas import RGB, Canvas, Point, arc, mirrored, shade, smooth
+from a2edit.training.scenes.style import Style
+
+_GREENS: tuple[RGB, ...] = ((64, 150, 70), (104, 170, 60), (40, 116, 84), (130, 160, 90))
+
+
+def _green(rng: np.random.Generator) -> RGB:
+    return _GREENS[rng.integers(len(_GREENS))]
+
+
+def _leaf(canvas: Canvas, base: Point, tip: Point, width: float, colour: RGB) -> None:
+    dx, dy = tip[0] - base[0], tip[1] - base[1]
+    length = math.hypot(dx, dy)
+    nx, ny = -dy / length * width, dx / length * width
+    middle = (base[0] + dx * 0.45, base[1] + dy * 0.45)
+    sides = [(middle[0] + nx, middle[1] + ny), tip, (middle[0] - nx, middle[1] - ny)]
+    canvas.polygon(smooth([base, *sides]), colour)
+    canvas.line([base, tip], 0.006, shade(colour, 0.6))
+
+
+def _pot(canvas: Canvas, style: Style, top: float) -> None:
+    half = [(0.68, top), (0.68, top + 0.07), (0.65, top + 0.07), (0.6, 0.95)]
+    canvas.polygon(mirrored(half), style.fill(canvas.size))
+    canvas.box((0.31, top, 0.69, top + 0.08), shade(style.main, 0.85), 0.01)
+
+
+def flower(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    green = _green(rng)
+    canvas.limb([(0.5, 0.4), (0.5 + rng.uniform(-0.03, 0.03), 0.96)], 0.03, green)
+    for side in (-1, 1):
+        base = (0.5, rng.uniform(0.74, 0.88))
+        _leaf(canvas, base, (0.5 + side * 0.27, base[1] - rng.uniform(0.08, 0.2)), 0.06, green)
+    count = int(rng.integers(5, 10))
+    petal = style.fill(canvas.size)
+    long = rng.uniform(0.22, 0.28)
+    wide = min(0.13, 2.6 / count * 0.25)
+    for i in range(count):
+        angle = 2 * math.pi * i / count - math.pi / 2
+        cos, sin = math.cos(angle), math.sin(angle)
+        oval = arc((0.6 * long, 0), (0.55 * long, wide), steps=24)
+        points = [(0.5 + x * cos - y * sin, 0.34 + x * sin + y * cos) for x, y in oval]
+        canvas.polygon(points, petal)
+    canvas.dot((0.5, 0.34), rng.uniform(0.08, 0.12), style.third, edge=True)
+
+
+def tulip(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    green = _green(rng)
+    canvas.limb([(0.5, 0.5), (0.5, 0.96)], 0.035, green)
+    for side in (-1, 1):
+        _leaf(canvas, (0.5, 0.95), (0.5 + side * rng.uniform(0.2, 0.32), 0.5), 0.06, green)
+    wide = rng.uniform(0.2, 0.25)
+    for side in (-1, 1):
+        outer = [(0.5, 0.56), (0.5 + side * wide, 0.4), (0.5 + side * wide, 0.08), (0.5, 0.26)]
+        canvas.polygon(smooth(outer), style.second)
+    inner = [(0.5, 0.06), (0.5 + wide * 0.6, 0.28), (0.5 + wide * 0.5, 0.48), (0.5, 0.56)]
+    canvas.polygon(smooth(mirrored(inner)), style.fill(canvas.size))
+
+
+def tree(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    canvas.polygon(mirrored([(0.54, 0.5), (0.55, 0.86), (0.6, 0.96)]), style.wood)
+    if rng.random() < 0.5:
+        crown = smooth(
+            [
+                (0.5 + r * 0.34 * math.cos(a), 0.36 + r * 0.3 * math.sin(a))
+                for a, r in zip(
+                    np.linspace(0, 2 * math.pi, 11)[:-1], rng.uniform(0.88, 1.1, 10), strict=True
+                )
+            ]
+        )
+        canvas.polygon(crown, style.fill(canvas.size))
+    else:
+        layers = int(rng.integers(2, 5))
+        for i in range(layers):
+            low = 0.78 - i * 0.6 / layers
+            wide = 0.38 - i * 0.24 / layers
+            top = max(0.04, low - 0.9 / layers)
+            canvas.polygon([(0.5 - wide, low), (0.5, top), (0.5 + wide, low)],
+                           style.fill(canvas.size))
+        return
+    for _ in range(int(rng.integers(0, 8))):
+        angle, reach = rng.uniform(0, 2 * math.pi), rng.uniform(0.2, 0.8)
+        at = (0.5 + 0.3 * reach * math.cos(angle), 0.36 + 0.26 * reach * math.sin(angle))
+        canvas.dot(at, 0.035, style.third, edge=True)
+
+
+def cactus(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """A cactus with arms, in a pot."""
+    green = _green(rng)
+    wide = rng.uniform(0.09, 0.12)
+    for side in (-1, 1):
+        low, high = rng.uniform(0.42, 0.56), rng.uniform(0.18, 0.34)
+        elbow = [(0.5, low), (0.5 + side * 0.24, low), (0.5 + side * 0.24, high)]
+        canvas.limb(elbow, wide * 1.1, green)
+    canvas.box((0.5 - wide, 0.06, 0.5 + wide, 0.75), green, wide)
+    for x in (-0.5, 0.0, 0.5):
+        canvas.line([(0.5 + x * wide, 0.16), (0.5 + x * wide, 0.64)], 0.008, shade(green, 0.6))
+    for i in range(int(rng.integers(1, 4))):
+        canvas.dot((0.5 + (i - 1) * 0.06, 0.07), 0.045, style.third, edge=True)
+    _pot(canvas, style, rng.uniform(0.62, 0.68))
+
+
+def leafy(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """Long leaves out of a pot."""
+    green = _green(rng)
+    top = rng.uniform(0.55, 0.66)
+    for i in np.linspace(-1, 1, int(rng.integers(5, 10))):
+        angle = float(i) * rng.uniform(0.95, 1.25)
+        reach = rng.uniform(0.42, 0.54)
+        tip = (0.5 + reach * math.sin(angle) * 0.85, top + 0.02 - reach * math.cos(angle))
+        _leaf(canvas, (0.5, top + 0.04), tip, rng.uniform(0.05, 0.075), green)
+    _pot(canvas, style, top)
+
+
+def mushroom(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    foot = rng.uniform(0.1, 0.15)
+    stem = [(0.5 + foot * 0.7, 0.45), (0.5 + foot * 0.8, 0.7), (0.5 + foot * 1.2, 0.92)]
+    canvas.polygon(smooth(mirrored(stem)), style.third)
+    wide, high = rng.uniform(0.36, 0.44), rng.uniform(0.34, 0.44)
+    cap = [*arc((0.5, 0.5), (wide, high), 180, 360, 24), *arc((0.5, 0.5), (wide, 0.06), 0, 180, 16)]
+    canvas.polygon(cap, style.fill(canvas.size))

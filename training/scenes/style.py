@@ -1,0 +1,185 @@
+"""Colours, patterns and their names."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+
+import numpy as np
+from a2edit.training.scenes.canvas import RGB, Paint
+from PIL import Image, ImageDraw
+
+PATTERNS = ("plain", "striped", "checked", "dotted", "two-tone", "shaded")
+_PATTERN_SHARES = (0.28, 0.2, 0.15, 0.15, 0.1, 0.12)
+CREAM: RGB = (250, 244, 230)
+INK: RGB = (44, 38, 48)
+WOODS: tuple[RGB, ...] = ((168, 112, 62), (124, 78, 44), (206, 160, 104), (92, 60, 42))
+SKINS: tuple[RGB, ...] = (
+    (255, 224, 196), (244, 200, 164), (222, 170, 128), (188, 130, 90), (142, 92, 62), (104, 66, 46),
+)  # fmt: skip
+# Upper bounds of hue, in degrees; red comes round again at the end.
+_HUES = (
+    (14, "red"), (42, "orange"), (68, "yellow"), (160, "green"), (192, "turquoise"),
+    (256, "blue"), (292, "purple"), (342, "pink"), (361, "red"),
+)  # fmt: skip
+# A second colour must be told from the first by eye: Euclidean, of 441.
+_CONTRAST = 120.0
+
+
+def random_colour(rng: np.random.Generator) -> RGB:
+    """Any hue; mostly strong, some pale, deep or without colour."""
+    tone = rng.random()
+    hue = rng.random()
+    if tone < 0.55:
+        saturation, value = rng.uniform(0.7, 1.0), rng.uniform(0.75, 1.0)
+    elif tone < 0.72:
+        saturation, value = rng.uniform(0.2, 0.45), rng.uniform(0.88, 1.0)
+    elif tone < 0.9:
+        saturation, value = rng.uniform(0.6, 1.0), rng.uniform(0.35, 0.65)
+    else:
+        saturation, value = rng.uniform(0.0, 0.08), rng.uniform(0.25, 0.97)
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def contrasting(rng: np.random.Generator, *others: RGB) -> RGB:
+    """A random colour that is easily told from the others."""
+    best, distance = CREAM, -1.0
+    for _ in range(8):
+        colour = random_colour(rng)
+        gap = min(float(np.linalg.norm(np.subtract(colour, other))) for other in others)
+        if gap > _CONTRAST:
+            return colour
+        if gap > distance:
+            best, distance = colour, gap
+    return best
+
+
+def colour_name(colour: RGB) -> str:
+    """The everyday name: "red", "pale blue", "dark green", "brown", "grey"."""
+    hue, saturation, value = colorsys.rgb_to_hsv(*(c / 255 for c in colour))
+    if saturation < 0.14:
+        return "white" if value > 0.85 else "grey" if value > 0.35 else "black"
+    name = next(name for bound, name in _HUES if hue * 360 < bound)
+    if name in ("orange", "yellow") and value < 0.68:
+        return "brown" if name == "orange" else "olive"
+    if saturation < 0.5 and value > 0.8:
+        return "pink" if name == "red" else f"pale {name}"
+    return f"dark {name}" if value < 0.68 else name
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What reference and scene share: four colours that differ, and a pattern of the first two."""
+
+    main: RGB
+    second: RGB
+    third: RGB
+    dark: RGB
+    skin: RGB
+    wood: RGB
+    pattern: str
+    period: float
+    angle: int
+
+    @classmethod
+    def random(cls, rng: np.random.Generator) -> Style:
+        main = random_colour(rng)
+        second = contrasting(rng, main)
+        return cls(
+            main=main,
+            second=second,
+            third=contrasting(rng, main, second),
+            dark=tuple(rng.integers(30, 80, 3).tolist()),
+            skin=SKINS[rng.integers(len(SKINS))],
+            wood=WOODS[rng.integers(len(WOODS))],
+            pattern=str(rng.choice(PATTERNS, p=_PATTERN_SHARES)),
+            period=float(rng.uniform(0.1, 0.2)),
+            angle=int(rng.integers(3)),
+        )
+
+    @property
+    def look(self) -> str:
+        """Colour and pattern in words: "red striped"."""
+        if self.pattern == "two-tone":
+            return f"{colour_name(self.main)} and {colour_name(self.second)}"
+        words = [colour_name(self.main)]
+        if self.pattern not in ("plain", "shaded"):
+            words.append(self.pattern)
+        return " ".join(words)
+
+    def fill(self, size: int) -> Paint:
+        """The pattern, drawn over a canvas of `size` pixels."""
+        return Paint(self.main, _PATTERN_DRAWERS[self.pattern](self, size).convert("RGBA"))
+
+
+def _plain(style: Style, size: int) -> Image.Image:
+    return Image.new("RGB", (size, size), style.main)
+
+
+def _striped(style: Style, size: int) -> Image.Image:
+    """Stripes across, upright or slanting."""
+    image = _plain(style, size)
+    draw = ImageDraw.Draw(image)
+    period = style.period * size
+    place = -size * 1.0
+    while place < size:
+        start, stop = place, place + period / 2
+        if style.angle == 0:
+            draw.rectangle((0, start, size, stop), style.second)
+        elif style.angle == 1:
+            draw.rectangle((start, 0, stop, size), style.second)
+        else:
+            corners = [(start, 0), (stop, 0), (stop + size, size), (start + size, size)]
+            draw.polygon(corners, style.second)
+        place += period
+    return image
+
+
+def _checked(style: Style, size: int) -> Image.Image:
+    image = _plain(style, size)
+    draw = ImageDraw.Draw(image)
+    step = style.period * size * 0.6
+    count = int(size / step) + 1
+    for row in range(count):
+        for column in range(row % 2, count, 2):
+            x, y = column * step, row * step
+            draw.rectangle((x, y, x + step, y + step), style.second)
+    return image
+
+
+def _dotted(style: Style, size: int) -> Image.Image:
+    image = _plain(style, size)
+    draw = ImageDraw.Draw(image)
+    step, radius = style.period * size * 0.75, style.period * size * 0.22
+    count = int(size / step) + 2
+    for row in range(count):
+        for column in range(count):
+            x, y = (column + row % 2 / 2) * step, row * step
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), style.second)
+    return image
+
+
+def _two_tone(style: Style, size: int) -> Image.Image:
+    image = _plain(style, size)
+    upper = round(size * (0.3 + 2 * style.period))
+    box = (0, upper, size, size) if style.angle else (size // 2, 0, size, size)
+    ImageDraw.Draw(image).rectangle(box, style.second)
+    return image
+
+
+def _shaded(style: Style, size: int) -> Image.Image:
+    """A gradient from the first colour halfway to the second."""
+    ramp = Image.linear_gradient("L").resize((size, size)).point(lambda level: level * 0.75)
+    end = Image.new("RGB", (size, size), style.second)
+    return Image.composite(end, _plain(style, size), ramp)
+
+
+_PATTERN_DRAWERS = {
+    "plain": _plain,
+    "striped": _striped,
+    "checked": _checked,
+    "dotted": _dotted,
+    "two-tone": _two_tone,
+    "shaded": _shaded,
+}
