@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from a2edit.training.scenes.canvas import Canvas, Point, arc, shade, smooth
 from a2edit.training.scenes.style import CREAM, INK, Style
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
 from a2edit.training.scenes.canvas import RGB, Canvas, shade
 from a2edit.training.scenes.kinds import kinds_of
 from a2edit.training.scenes.style import Style, random_colour
-from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 Box = tuple[int, int, int, int]
 

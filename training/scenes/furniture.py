@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from a2edit.training.scenes.canvas import Canvas, mirrored, shade, smooth
 from a2edit.training.scenes.style import Style, random_colour
 

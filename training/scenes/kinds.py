@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+
 from a2edit.training.scenes import (
     accessories,
     animals,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
 from a2edit.training.scenes.canvas import RGB, Canvas, Point, arc, mirrored, shade, smooth
 from a2edit.training.scenes.style import Style
 

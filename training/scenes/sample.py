@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from a2edit.runtime.errors import RequestError
 from a2edit.training.scenes.backgrounds import Box, add_shadow, draw_background
 from a2edit.training.scenes.canvas import Canvas
 from a2edit.training.scenes.kinds import CATEGORIES, Split, kinds_of
 from a2edit.training.scenes.style import Style
-from numpy.typing import NDArray
-from PIL import Image
 
 # Longer side of the object's tight box, as a share of the scene's side.
 _IN_SCENE = (0.37, 0.58)

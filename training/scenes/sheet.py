@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from a2edit.training.scenes.sample import Sample
 from PIL import Image
+
+from a2edit.training.scenes.sample import Sample
 
 
 def contact_sheet(samples: Sequence[Sample], columns: int = 4) -> Image.Image:

@@ -6,8 +6,9 @@ import colorsys
 from dataclasses import dataclass
 
 import numpy as np
-from a2edit.training.scenes.canvas import RGB, Paint
 from PIL import Image, ImageDraw
+
+from a2edit.training.scenes.canvas import RGB, Paint
 
 PATTERNS = ("plain", "striped", "checked", "dotted", "two-tone", "shaded")
 _PATTERN_SHARES = (0.28, 0.2, 0.15, 0.15, 0.1, 0.12)
