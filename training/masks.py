@@ -146,7 +146,7 @@ def _outer_contours(mask: Mask, radius: float) -> list[Reals]:
     far: Reals = distance_transform_edt(window)
     corner = np.array([box.x0 - margin, box.y0 - margin])
     # A curve around low values (the mask) runs one way, a hole's the other.
-    curves = [curve[:, ::-1] for curve in find_contours(far, radius, positive_orientation="low")]
+    curves = [curve[:, ::-1] for curve in find_contours(far, radius, positive_orientation="high")]
     return [curve + corner for curve in curves if _signed_area(curve) > 0]
 
 

@@ -113,25 +113,23 @@ def tiles(size: int, rng: np.random.Generator) -> Image.Image:
 def cloudy(size: int, rng: np.random.Generator) -> Image.Image:
     """Smooth value noise between two or three colours."""
     first, second, third = _calm(rng), _calm(rng), _calm(rng)
-    cells = int(rng.integers(3, 9))
+    cells, half = int(rng.integers(3, 8)), size // 2
     layers = []
     for scale in (cells, cells * 2, cells * 4):
         grid = Image.fromarray((rng.random((scale, scale)) * 255).astype(np.uint8))
-        layers.append(np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC), np.float32))
+        layers.append(np.asarray(grid.resize((half, half), Image.Resampling.BICUBIC), np.float32))
     level = (layers[0] * 0.6 + layers[1] * 0.28 + layers[2] * 0.12) / 255
-    weight = np.clip(level * 1.6 - 0.3, 0, 1)[..., None]
-    mixed = np.array(first) * (1 - weight) + np.array(second) * weight
+    mixed = _blend(_flat(first, half), second, np.clip(level * 1.6 - 0.3, 0, 1))
     if rng.random() < 0.5:
-        other = np.clip(layers[1] / 128 - 1, 0, 1)[..., None]
-        mixed = mixed * (1 - other) + np.array(third) * other
-    return Image.fromarray(mixed.astype(np.uint8))
+        mixed = _blend(mixed, third, np.clip(layers[0] / 128 - 1, 0, 1))
+    return _enlarged(mixed, size)
 
 
 def stripes(size: int, rng: np.random.Generator) -> Image.Image:
     """Broad slanting bands of two or three tones."""
     first = _calm(rng)
     palette = [first, _mix(first, _calm(rng), 0.6), shade(first, 1.25)]
-    y, x = np.mgrid[0:size, 0:size] / size
+    y, x = _grid(size)
     angle = rng.uniform(0, math.pi)
     phase = (x * math.cos(angle) + y * math.sin(angle)) * rng.uniform(4, 12)
     index = np.floor(phase).astype(np.int64) % int(rng.integers(2, 4))
@@ -142,15 +140,42 @@ def glow(size: int, rng: np.random.Generator) -> Image.Image:
     """A studio backdrop: light in the middle, darker to the corners, a few soft discs."""
     inner = _calm(rng)
     outer = shade(_mix(inner, _calm(rng), 0.5), rng.uniform(0.6, 0.95))
-    y, x = np.mgrid[0:size, 0:size] / size
+    half = size // 2
+    y, x = _grid(half)
     centre = rng.uniform(0.3, 0.7, 2)
-    far = np.clip(np.hypot(x - centre[0], y - centre[1]) * 1.4, 0, 1)[..., None]
-    level = np.array(inner) * (1 - far) + np.array(outer) * far
+    level = _blend(
+        _flat(inner, half), outer, np.clip(np.hypot(x - centre[0], y - centre[1]) * 1.4, 0, 1)
+    )
     for _ in range(int(rng.integers(0, 7))):
         u, v, radius = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.04, 0.14)
-        disc = np.clip((radius - np.hypot(x - u, y - v)) * 40, 0, 1)[..., None] * 0.35
-        level = level * (1 - disc) + np.array(_calm(rng)) * disc
-    return Image.fromarray(level.astype(np.uint8))
+        disc = np.clip((radius - np.hypot(x - u, y - v)) * 40, 0, 1) * np.float32(0.35)
+        level = _blend(level, _calm(rng), disc)
+    return _enlarged(level, size)
+
+
+Reals = NDArray[np.float32]
+
+
+def _grid(size: int) -> tuple[Reals, Reals]:
+    """Rows and columns in [0, 1), to be broadcast."""
+    ramp = np.arange(size, dtype=np.float32) / np.float32(size)
+    return ramp[:, None], ramp[None, :]
+
+
+def _flat(colour: RGB, size: int) -> Reals:
+    return np.broadcast_to(np.array(colour, np.float32), (size, size, 3))
+
+
+def _blend(picture: Reals, colour: RGB, weight: NDArray[np.floating]) -> Reals:
+    share = weight.astype(np.float32)[..., None]
+    blended: Reals = picture + (np.array(colour, np.float32) - picture) * share
+    return blended
+
+
+def _enlarged(picture: Reals, size: int) -> Image.Image:
+    """What is smooth needs half of the pixels only."""
+    image = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
+    return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
 _PLACES = (landscape, room, tiles, cloudy, stripes, glow)
@@ -168,7 +193,9 @@ def draw_background(size: int, keep_clear: Box, rng: np.random.Generator) -> Ima
     return image
 
 
-def _free_spot(size: int, side: int, clear: Box, rng: np.random.Generator) -> tuple[int, int] | None:
+def _free_spot(
+    size: int, side: int, clear: Box, rng: np.random.Generator
+) -> tuple[int, int] | None:
     """A corner for a square of `side` that hardly touches the box; None if chance finds none."""
     for _ in range(6):
         x, y = (int(v) for v in rng.integers(-side // 4, size - side * 3 // 4, 2))
@@ -218,17 +245,13 @@ def _place(image: Image.Image, sprite: Image.Image, spot: tuple[int, int], side:
     image.paste(small, spot, small)
 
 
-def add_shadow(
-    picture: NDArray[np.uint8], box: Box, strength: float, lean: float
-) -> NDArray[np.uint8]:
+def add_shadow(picture: Image.Image, box: Box, strength: float, lean: float) -> None:
     """Darken the ground under an object's box (xyxy); `lean` moves the shadow sideways."""
-    size = picture.shape[0]
+    size = picture.height
     x0, _, x1, y1 = box
     wide = (x1 - x0) / 2
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32)
-    u = (x - (x0 + x1) / 2 - lean * wide) / (wide * 0.95)
-    v = (y - y1 + wide * 0.06) / (wide * 0.24)
-    dark = strength * np.exp(-((u * u) ** 1.5) - v * v)
-    return (picture * (1 - dark[..., None])).astype(np.uint8)
-
-
+    top, bottom = max(0, round(y1 - wide * 0.7)), min(size, round(y1 + wide * 0.6))
+    u = (np.arange(size, dtype=np.float32) - (x0 + x1) / 2 - lean * wide) / (wide * 0.95)
+    v = (np.arange(top, bottom, dtype=np.float32) - y1 + wide * 0.06) / (wide * 0.24)
+    dark = strength * np.exp(-(v**2))[:, None] * np.exp(-(np.abs(u) ** 3))[None, :]
+    picture.paste(0, (0, top), Image.fromarray((dark * 255).astype(np.uint8)))

@@ -14,6 +14,8 @@ from a2edit.training.scenes.canvas import Canvas
 from a2edit.training.scenes.kinds import CATEGORIES, Split, kinds_of
 from a2edit.training.scenes.style import Style
 
+# Objects are drawn larger than the reference shows them, which smooths their edges.
+_OVERSAMPLING = 1.5
 # Longer side of the object's tight box, as a share of the scene's side.
 _IN_SCENE = (0.37, 0.58)
 _IN_REFERENCE = (0.86, 0.95)
@@ -58,7 +60,7 @@ def draw_sample(
     kinds = kinds_of(split, chosen)
     kind = kinds[rng.integers(len(kinds))]
     style = Style.random(rng)
-    canvas = Canvas(2 * size, light=float(rng.uniform(-1, 1)))
+    canvas = Canvas(round(_OVERSAMPLING * size), light=float(rng.uniform(-1, 1)))
     kind.draw(canvas, style, rng)
     sprite = canvas.finish()
 
@@ -67,14 +69,21 @@ def draw_sample(
     caption = kind.caption.format(look=style.look)
     article = "an" if caption[0] in "aeiou" else "a"
     return Sample(
-        scene, scene_mask, reference, reference_mask, f"{article} {caption}", chosen, kind.name, seed
-    )  # fmt: skip
+        scene=scene,
+        scene_mask=scene_mask,
+        reference=reference,
+        reference_mask=reference_mask,
+        caption=f"{article} {caption}",
+        category=chosen,
+        kind=kind.name,
+        seed=seed,
+    )
 
 
 def _scaled(sprite: Image.Image, side: float) -> Image.Image:
     scale = side / max(sprite.size)
     size = (max(1, round(sprite.width * scale)), max(1, round(sprite.height * scale)))
-    return sprite.resize(size, Image.Resampling.LANCZOS)
+    return sprite.resize(size, Image.Resampling.HAMMING)
 
 
 def _lit(sprite: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -108,9 +117,9 @@ def _in_scene(
     sprite: Image.Image, size: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     side = size * rng.uniform(*_IN_SCENE)
-    # Turned at twice its final size: turning blurs, and this keeps the blur under a pixel.
-    turned = _scaled(sprite, 2 * side).rotate(
-        rng.uniform(-_TURN_DEGREES, _TURN_DEGREES), Image.Resampling.BICUBIC, expand=True
+    # Turned at a larger size: turning blurs, and this keeps the blur under a pixel.
+    turned = _scaled(sprite, 1.6 * side).rotate(
+        rng.uniform(-_TURN_DEGREES, _TURN_DEGREES), Image.Resampling.BILINEAR, expand=True
     )
     placed = _lit(_scaled(turned.crop(turned.getchannel("A").getbbox()), side), rng)
     x = int(rng.integers(1, size - placed.width))
@@ -119,6 +128,5 @@ def _in_scene(
     box: Box = (x, y, x + placed.width, y + placed.height)
     picture = draw_background(size, box, rng)
     if rng.random() < 0.9:
-        shaded = add_shadow(np.asarray(picture), box, rng.uniform(0.3, 0.6), rng.uniform(-0.2, 0.2))
-        picture = Image.fromarray(shaded)
+        add_shadow(picture, box, rng.uniform(0.3, 0.6), rng.uniform(-0.2, 0.2))
     return _paste(picture, placed, (x, y))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -110,8 +111,14 @@ class Style:
         return " ".join(words)
 
     def fill(self, size: int) -> Paint:
-        """The pattern, drawn over a canvas of `size` pixels."""
-        return Paint(self.main, _PATTERN_DRAWERS[self.pattern](self, size).convert("RGBA"))
+        """The pattern, drawn over a canvas of `size` pixels; not to be drawn on."""
+        return _paint(self, size)
+
+
+# An object asks for its pattern once for every part.
+@lru_cache(maxsize=2)
+def _paint(style: Style, size: int) -> Paint:
+    return Paint(style.main, _PATTERN_DRAWERS[style.pattern](style, size).convert("RGBA"))
 
 
 def _plain(style: Style, size: int) -> Image.Image:
