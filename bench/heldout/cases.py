@@ -108,6 +108,13 @@ def drawn_cases() -> list[Case]:
     ]
 
 
+def drawn_case(thing: str) -> Case:
+    """The drawn case with this object; raises KeyError where there is none."""
+    layouts = {layout.thing: (layout, seed) for seed, layout in enumerate(DRAWN, start=1)}
+    layout, seed = layouts[thing]
+    return _case(layout, SCENES[layout.scene](), seed, drawn=True)
+
+
 def photograph_cases() -> list[Case]:
     """Four objects in photographs. Raises RequestError where scikit-image is not installed."""
     folder = _photographs()

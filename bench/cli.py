@@ -1,0 +1,130 @@
+"""a2edit-bench: what it costs, and whether it is right."""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from a2edit.bench.baselines import mean_colour, pasted
+from a2edit.bench.figures import Edited, Figures, edit_cases, figures
+from a2edit.bench.heldout.cases import drawn_cases, photograph_cases
+from a2edit.bench.latency import Plan, measure
+from a2edit.bench.rows import Row, Setup, append_rows
+from a2edit.runtime.editor import Editor
+from a2edit.runtime.errors import A2EditError
+
+RESULTS = Path("bench/results")
+
+_bundle = click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    default=Path("build/a2edit-mini"),
+    show_default=True,
+    help="The bundle to measure.",
+)
+_results = click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=RESULTS,
+    show_default=True,
+    help="Folder whose CSV files the rows are appended to.",
+)
+
+
+@click.group()
+def cli() -> None:
+    """Measure a bundle: latency and memory against the torch reference, held-out figures."""
+
+
+@cli.command()
+@_bundle
+@_results
+@click.option("--model", default="a2edit-mini", show_default=True, help="The reference's model.")
+@click.option("--baked", type=click.Path(path_type=Path), help="A second bundle, weights baked.")
+@click.option("--rounds", type=click.IntRange(min=3), default=9, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), help="Default: the bundle's.")
+def latency(
+    bundle: Path, results: Path, model: str, baked: Path | None, rounds: int, steps: int | None
+) -> None:
+    """Warm edits interleaved with the torch reference's, cold start, peak memory."""
+    console = Console()
+    plan = Plan(bundle=bundle, model=model, baked=baked, rounds=rounds, steps=steps)
+    with console.status("starting") as status:
+        rows = measure(plan, status.update)
+    append_rows(results / "latency.csv", rows)
+    console.print(_table(rows))
+    console.print(f"appended to {results / 'latency.csv'}")
+
+
+@cli.command()
+@_bundle
+@_results
+def quality(bundle: Path, results: Path) -> None:
+    """Colour rank, what stayed outside the mask and PSNR over all held-out cases."""
+    console = Console()
+    cases = drawn_cases() + photograph_cases()
+    with Editor.open(bundle) as editor:
+        editor.open_engines()
+        edited: list[Edited] = []
+        for case in track(cases, "editing", console=console):
+            edited += edit_cases(editor, [case], time.perf_counter)
+        manifest = editor.bundle.manifest
+        setup = Setup.here("quality", manifest.name, manifest.sampler.steps)
+    answers = {
+        "engine": figures(edited),
+        "mean colour": figures([mean_colour(case) for case in cases]),
+        "pasting": figures([pasted(case) for case in cases]),
+    }
+    rows = [row for name, found in answers.items() for row in _quality_rows(setup, name, found)]
+    append_rows(results / "quality.csv", rows)
+    console.print(_table(rows))
+    console.print(f"appended to {results / 'quality.csv'}")
+
+
+def _quality_rows(setup: Setup, name: str, found: Figures) -> list[Row]:
+    shares = [100 * case.own_closer for case in found.cases]
+    outside = [100 * case.identical_outside for case in found.cases]
+    decibels = [case.psnr_db for case in found.cases if case.psnr_db is not None]
+    rows = [
+        setup.row(f"{name}: own reference closer, all comparisons", "%", [100 * found.own_closer]),
+        setup.row(f"{name}: own reference closer, by case", "%", shares),
+        setup.row(f"{name}: identical outside the mask, worst case", "%", [min(outside)]),
+    ]
+    # a perfect copy has no finite ratio
+    if all(value != float("inf") for value in decibels):
+        rows.append(setup.row(f"{name}: PSNR in the mask, drawn cases", "dB", decibels))
+    return rows
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(box=None, header_style="bold")
+    table.add_column("figure")
+    for name in ("p20", "p50", "p80"):
+        table.add_column(name, justify="right")
+    table.add_column("unit")
+    for row in rows:
+        one = row.n == 1
+        cells = ("", f"{row.p50:.4g}", "") if one else (f"{v:.4g}" for v in _percentiles(row))
+        table.add_row(row.subject, *cells, row.unit)
+    return table
+
+
+def _percentiles(row: Row) -> tuple[float, float, float]:
+    return row.p20, row.p50, row.p80
+
+
+def main() -> None:
+    """Run the command line: an A2EditError is one line on stderr and exit code 2."""
+    try:
+        cli(prog_name="a2edit-bench")
+    except A2EditError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

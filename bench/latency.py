@@ -1,0 +1,150 @@
+"""The bundle's engines against the torch reference: warm edits, cold start, memory.
+
+Warm edits of all sides are interleaved in one process, so that a busy machine is busy for all of
+them. Cold start and peak memory come from processes that do nothing else (`worker.py`).
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from a2edit.bench.figures import Edits
+from a2edit.bench.heldout.cases import Case, drawn_case
+from a2edit.bench.rows import Row, Setup
+from a2edit.bench.timed import open_timed
+from a2edit.runtime.errors import EngineError
+
+CASE = "diver"  # of the held-out cases
+WARM_UP = 2
+COLD_RUNS = 3
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to compare. `baked` is a second bundle of the same model, weights as constants."""
+
+    bundle: Path
+    model: str  # the checkpoint of the torch reference
+    baked: Path | None = None
+    rounds: int = 9
+    steps: int | None = None  # default: the bundle's
+
+
+def measure(plan: Plan, note: Note) -> list[Row]:
+    """Every row of the comparison; `note` is told what is being measured."""
+    case = drawn_case(CASE)
+    editor, pool = open_timed(plan.bundle)
+    steps = plan.steps or editor.bundle.manifest.sampler.steps
+    setup = Setup.here("latency", editor.bundle.manifest.name, steps)
+    sides: dict[str, Edits] = {"engine": editor}
+    if plan.baked:
+        sides["engine, baked"] = open_timed(plan.baked)[0]
+    note("loading the torch reference")
+    sides["torch, unmerged"] = _torch_reference(plan.model)
+
+    note(f"warm edits, {plan.rounds} rounds of {', '.join(sides)}")
+    seconds = interleaved(sides, case, steps, plan.rounds, time.perf_counter)
+    rows = [setup.row(f"{side}, warm edit", "s", values) for side, values in seconds.items()]
+    ratio = np.array(seconds["torch, unmerged"]) / np.array(seconds["engine"])
+    rows.append(setup.row("torch, unmerged / engine, warm edit", "x", list(ratio)))
+    note("the editor's own share")
+    shares = [_own_share(editor, pool.spent, case, steps, seed) for seed in range(plan.rounds)]
+    rows.append(setup.row("editor's own work / engine calls", "%", shares))
+    editor.close()
+
+    with tempfile.TemporaryDirectory() as folder:
+        request = _write_request(case, steps, Path(folder))
+        note(f"cold start, {COLD_RUNS} processes")
+        cold = [_cold_start(plan.bundle, request) for _ in range(COLD_RUNS)]
+        rows.append(setup.row("engine, process to file", "s", cold))
+        workers = [("engine", "engine", str(plan.bundle)), ("torch, unmerged", "torch", plan.model)]
+        if plan.baked:
+            workers.insert(1, ("engine, baked", "engine", str(plan.baked)))
+        for side, kind, model in workers:
+            note(f"memory of {side}, in a process of its own")
+            figures = _worker(kind, model, request)
+            rows.append(setup.row(f"{side}, import and open", "s", [figures["open"]]))
+            rows.append(setup.row(f"{side}, first edit", "s", [figures["first"]]))
+            rows.append(setup.row(f"{side}, peak resident set", "MB", [figures["peak"]]))
+    return rows
+
+
+def interleaved(
+    sides: dict[str, Edits], case: Case, steps: int, rounds: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
+    """Seconds of each side's edits: every round runs all sides once on the same request."""
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    for turn in range(-WARM_UP, rounds):
+        for side, edits in sides.items():
+            start = clock()
+            edits.edit(case.request(steps=steps, seed=max(turn, 0)))
+            if turn >= 0:
+                seconds[side].append(clock() - start)
+    return seconds
+
+
+def _torch_reference(model: str) -> Edits:
+    # torch takes seconds to load, and only this comparison needs it
+    from a2edit.model.checkpoint import Checkpoint
+    from a2edit.model.pipeline import A2EditPipeline
+
+    return A2EditPipeline(Checkpoint.load(model))
+
+
+def _own_share(editor: Edits, spent: list[float], case: Case, steps: int, seed: int) -> float:
+    """Percent: what an edit takes beyond its engine calls, over those."""
+    before = sum(spent)
+    start = time.perf_counter()
+    editor.edit(case.request(steps=steps, seed=seed))
+    whole, engines = time.perf_counter() - start, sum(spent) - before
+    return 100 * (whole - engines) / engines
+
+
+def _write_request(case: Case, steps: int, folder: Path) -> Path:
+    """The request as files, for processes that must not draw it themselves."""
+    paths = {name: str(folder / f"{name}.png") for name in ("image", "mask", "reference")}
+    case.scene.save(paths["image"])
+    Image.fromarray(case.mask).save(paths["mask"])
+    case.reference.save(paths["reference"])
+    request: dict[str, Any] = {**paths, "steps": steps, "prompt": "a diver"}
+    path = folder / "request.json"
+    path.write_text(json.dumps(request), encoding="utf-8")
+    return path
+
+
+def _cold_start(bundle: Path, request: Path) -> float:
+    """Seconds from starting a2edit-run to its file being there."""
+    asked: dict[str, Any] = json.loads(request.read_text(encoding="utf-8"))
+    out = request.with_name("edit.png")
+    out.unlink(missing_ok=True)
+    code = "from a2edit.runtime.cli import main; main()"
+    options = {**asked, "bundle": bundle, "out": out}
+    flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    start = time.perf_counter()
+    _run([sys.executable, "-c", code, *flags])
+    return time.perf_counter() - start
+
+
+def _worker(kind: str, model: str, request: Path) -> dict[str, float]:
+    command = [sys.executable, "-m", "a2edit.bench.worker", kind, model, str(request)]
+    figures: dict[str, float] = json.loads(_run(command).splitlines()[-1])
+    return figures
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise EngineError(f"{' '.join(command[1:4])} … exited with {done.returncode}: {last}")
+    return done.stdout
