@@ -66,9 +66,9 @@ def latency(
 def quality(bundle: Path, results: Path) -> None:
     """Colour rank, what stayed outside the mask and PSNR over all held-out cases."""
     console = Console()
-    cases = drawn_cases() + photograph_cases()
     with Editor.open(bundle) as editor:
         editor.open_engines()
+        cases = drawn_cases() + photograph_cases()
         edited: list[Edited] = []
         for case in track(cases, "editing", console=console):
             edited += edit_cases(editor, [case], time.perf_counter)

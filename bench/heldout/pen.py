@@ -152,10 +152,14 @@ class Pen:
         return stencil, ImageDraw.Draw(stencil)
 
     def _fill(self, stencil: Image.Image, paint: Paint) -> None:
+        # Pasting what the shape covers, and not the square, is most of the speed.
+        box = stencil.getbbox()
+        if box is None:
+            return
         if isinstance(paint, tuple):
-            self.canvas.paste((*paint, 255), (0, 0), stencil)
+            self.canvas.paste((*paint, 255), box, stencil.crop(box))
         else:
-            self.canvas.paste(paint.convert("RGBA"), (0, 0), stencil)
+            self.canvas.paste(paint.crop(box).convert("RGBA"), box, stencil.crop(box))
 
 
 def smooth(points: Sequence[Point], steps: int = 12) -> list[Point]:
