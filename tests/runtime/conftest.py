@@ -244,7 +244,7 @@ def write_bundle(folder: Path, *, baked: bool = False, **changes: Any) -> Path:
             engines[f"dit.{name}"] = _engine(folder, f"dit.{name}", path, "baked")
             path.unlink()
     tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     for name in ("text", "pooled"):
         tokenizer.save(str(folder / f"tokenizer/{name}.json"))
     identity = tuple(tuple(row) for row in np.eye(EXPERTS).tolist())

@@ -1,0 +1,117 @@
+"""Job lists: in order, resumable, and no failure stops the rest."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from a2edit.runtime.cli import main
+
+GOOD = {"image": "scene.png", "mask": "mask.png", "reference": "red.png", "steps": 1}
+
+
+def write(pictures: Path, *lines: object) -> Path:
+    path = pictures / "jobs.jsonl"
+    text = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    path.write_text("\n".join(text) + "\n")
+    return path
+
+
+def run(jobs: Path, out: Path, bundle: Path) -> Result:
+    arguments = ["--jobs", str(jobs), "--out-dir", str(out), "--bundle", str(bundle)]
+    return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_jobs_run_resume_and_follow_changes(pictures: Path, bundle: Path, out: Path) -> None:
+    two = {"id": "two", **GOOD, "reference": "blue.png", "boxes": [[5, 5, 30, 30]]}
+    result = run(write(pictures, GOOD, "", two), out, bundle)
+    assert result.exit_code == 0, result.output
+    assert "2 done, 0 skipped, 0 failed" in result.stdout
+    assert names(out) == ["0001.png", "two.png"]
+    assert Image.open(out / "two.png").info["a2edit:route"] == "blue"
+
+    times = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert "0 done, 2 skipped" in run(pictures / "jobs.jsonl", out, bundle).stdout
+    (out / "0001.png").unlink()
+    assert "1 done, 1 skipped" in run(pictures / "jobs.jsonl", out, bundle).stdout
+    assert (out / "two.png").stat().st_mtime_ns == times["two.png"]
+
+    # another line under the same id is another edit; so is a file that is not ours
+    write(pictures, GOOD, {**two, "seed": 8})
+    (out / "0001.png").write_bytes(b"half a file")
+    assert "2 done, 0 skipped" in run(pictures / "jobs.jsonl", out, bundle).stdout
+    assert Image.open(out / "two.png").info["a2edit:seed"] == "8"
+
+
+def test_a_failure_does_not_stop_the_rest(pictures: Path, bundle: Path, out: Path) -> None:
+    lines = (
+        {**GOOD, "mask": "none.png"},
+        "{not json",
+        {**GOOD, "colour": "red"},
+        {"mask": "mask.png"},
+        {**GOOD, "steps": 0},
+        {**GOOD, "id": "../up"},
+        {**GOOD, "boxes": "1,2,3,4"},
+        {**GOOD, "image": 3},
+        ["a", "list"],
+        {**GOOD, "id": "last"},
+    )
+    result = run(write(pictures, *lines), out, bundle)
+    assert result.exit_code == 1
+    assert names(out) == ["last.png"]
+    assert "1 done, 0 skipped, 9 failed" in result.stdout
+    errors = result.stderr.splitlines()
+    assert len(errors) == 9
+    for number, (error, words) in enumerate(
+        zip(
+            errors,
+            (
+                "none.png' does not exist",
+                "not JSON",
+                "unknown keys colour; known are id, image",
+                "image and reference missing",
+                "steps must be between",
+                "cannot be a file's name",
+                "boxes must be a list",
+                "image must be a path",
+                "not a JSON object",
+            ),
+            strict=True,
+        ),
+        1,
+    ):
+        assert error.startswith("error: ")
+        assert f"jobs.jsonl:{number} " in error
+        assert words in error
+
+
+def test_bad_lists_are_refused(pictures: Path, bundle: Path, out: Path) -> None:
+    cases = [
+        (write(pictures, ""), out, "is empty"),
+        (pictures / "none.jsonl", out, "does not exist: give a file"),
+        (pictures / "scene.png", out, "cannot be read"),
+    ]
+    for jobs, folder, message in cases:
+        result = run(jobs, folder, bundle)
+        assert result.exit_code == 2
+        assert message in result.stderr
+    result = run(write(pictures, {**GOOD, "id": "a"}, {**GOOD, "id": "a"}), out, bundle)
+    assert "lines 1 and 2 have the same id 'a'" in result.stderr
+    result = run(write(pictures, GOOD), out / "nowhere", bundle)
+    assert result.exit_code == 2
+    assert "nowhere' does not exist: create it first" in result.stderr
+    result = CliRunner().invoke(main, ["--jobs", str(pictures / "jobs.jsonl")])
+    assert result.exit_code == 2
+    assert "--jobs needs --out-dir" in result.stderr
