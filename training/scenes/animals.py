@@ -73,8 +73,10 @@ def bird(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
     canvas.polygon([(0.17, 0.24), (bill, 0.3), (0.17, 0.34)], (240, 160, 40))
     canvas.ellipse((0.3, 0.3), (0.16, 0.16), style.main)
     if rng.random() < 0.5:
-        canvas.polygon(smooth([(0.26, 0.16), (0.3, 0.03), (0.34, 0.08), (0.4, 0.06), (0.36, 0.16)]),
-                       style.second)
+        canvas.polygon(
+            smooth([(0.26, 0.16), (0.3, 0.03), (0.34, 0.08), (0.4, 0.06), (0.36, 0.16)]),
+            style.second,
+        )
     _eye(canvas, (0.25, 0.28), 0.036)
     canvas.polygon(smooth([(0.44, 0.46), (0.68, 0.5), (0.8, 0.64), (0.56, 0.66)]), style.second)
 

@@ -24,7 +24,7 @@ def _mix(first: RGB, second: RGB, share: float) -> RGB:
 
 def _calm(rng: np.random.Generator) -> RGB:
     """A colour that leaves the strong ones to the object."""
-    return _mix(random_colour(rng), (214, 212, 208), rng.uniform(0.25, 0.7))
+    return _mix(random_colour(rng), (214, 212, 208), rng.uniform(0.35, 0.75))
 
 
 def _ramp(size: tuple[int, int], top: RGB, bottom: RGB) -> Image.Image:
@@ -70,12 +70,13 @@ def room(size: int, rng: np.random.Generator) -> Image.Image:
     paper = rng.integers(3)
     step = int(rng.uniform(0.06, 0.14) * size)
     if paper == 1:
-        for x in range(0, size, step):
-            draw.rectangle((x, 0, x + step // 2, corner), shade(wall, 1.18))
+        for left in range(0, size, step):
+            draw.rectangle((left, 0, left + step // 2, corner), shade(wall, 1.18))
     elif paper == 2:
-        for row, y in enumerate(range(0, corner, step)):
-            for x in range(row % 2 * step // 2, size, step):
-                draw.ellipse((x, y, x + step // 4, y + step // 4), shade(wall, 0.86))
+        for row, top in enumerate(range(0, corner, step)):
+            for left in range(row % 2 * step // 2, size, step):
+                spot = (left, top, left + step // 4, top + step // 4)
+                draw.ellipse(spot, shade(wall, 0.86))
     if rng.random() < 0.5:
         x, y = rng.uniform(0.05, 0.65) * size, rng.uniform(0.05, 0.2) * size
         w, h = rng.uniform(0.18, 0.3) * size, rng.uniform(0.18, 0.3) * size

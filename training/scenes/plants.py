@@ -65,28 +65,22 @@ def tulip(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
 
 
 def tree(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """A fir of some layers, or a round crown with or without fruit."""
     canvas.polygon(mirrored([(0.54, 0.5), (0.55, 0.86), (0.6, 0.96)]), style.wood)
+    leaves = style.fill(canvas.size)
     if rng.random() < 0.5:
-        crown = smooth(
-            [
-                (0.5 + r * 0.34 * math.cos(a), 0.36 + r * 0.3 * math.sin(a))
-                for a, r in zip(
-                    np.linspace(0, 2 * math.pi, 11)[:-1], rng.uniform(0.88, 1.1, 10), strict=True
-                )
-            ]
-        )
-        canvas.polygon(crown, style.fill(canvas.size))
-    else:
         layers = int(rng.integers(2, 5))
         for i in range(layers):
             low = 0.78 - i * 0.6 / layers
             wide = 0.38 - i * 0.24 / layers
             top = max(0.04, low - 0.9 / layers)
-            canvas.polygon([(0.5 - wide, low), (0.5, top), (0.5 + wide, low)],
-                           style.fill(canvas.size))
+            canvas.polygon([(0.5 - wide, low), (0.5, top), (0.5 + wide, low)], leaves)
         return
+    bumps = zip(np.linspace(0, math.tau, 11)[:-1], rng.uniform(0.88, 1.1, 10), strict=True)
+    crown = [(0.5 + r * 0.34 * math.cos(a), 0.36 + r * 0.3 * math.sin(a)) for a, r in bumps]
+    canvas.polygon(smooth(crown), leaves)
     for _ in range(int(rng.integers(0, 8))):
-        angle, reach = rng.uniform(0, 2 * math.pi), rng.uniform(0.2, 0.8)
+        angle, reach = rng.uniform(0, math.tau), rng.uniform(0.2, 0.8)
         at = (0.5 + 0.3 * reach * math.cos(angle), 0.36 + 0.26 * reach * math.sin(angle))
         canvas.dot(at, 0.035, style.third, edge=True)
 
