@@ -52,7 +52,8 @@ class Metric:
         sqrt( Σ_l (w_l−r_l)ᵀ G_l (w_l−r_l) / Σ_l energy_l )
 
         Args:
-            tables: [S, L, N]; routes: [K, L, N].
+            tables: [S, L, N].
+            routes: [K, L, N].
 
         Returns:
             [S, K].

@@ -1,17 +1,19 @@
-"""Largest activations of every routed linear's input, over samples and all timesteps (SPEC §11.1)."""
+"""Largest inputs of every routed linear, over samples and all timesteps (SPEC §11.1)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 
 import torch
+from torch import Tensor, nn
+
 from a2edit.calibration.traces import EncodedSample
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import RoutedLinear, unmerged
 from a2edit.model.graphs import DitGraph
 from a2edit.runtime.sampler import noise, sigmas
-from torch import Tensor, nn
 
 
 def input_parts(linear: RoutedLinear, inner: int) -> tuple[int, ...]:
@@ -34,14 +36,15 @@ def _recording(
     for name, widths in parts.items():
 
         def record(
-            _: nn.Module, inputs: tuple[Tensor, ...], name: str = name, widths: tuple[int, ...] = widths
+            _: nn.Module,
+            inputs: tuple[Tensor, ...],
+            name: str = name,
+            widths: tuple[int, ...] = widths,
         ) -> None:
             peaks = [float(part.abs().max()) for part in inputs[0].split(widths, -1)]
             amax[name] = [max(pair) for pair in zip(amax[name], peaks, strict=True)]
 
-        handles.append(
-            checkpoint.transformer.get_submodule(name).register_forward_pre_hook(record)
-        )
+        handles.append(checkpoint.transformer.get_submodule(name).register_forward_pre_hook(record))
     try:
         yield
     finally:
@@ -70,7 +73,7 @@ def activation_ranges(
             unmerged(checkpoint.transformer, checkpoint.experts, table),
             _recording(checkpoint, amax, parts),
         ):
-            for high, low in zip(levels[:-1], levels[1:], strict=True):
+            for high, low in pairwise(levels):
                 scalars = [torch.tensor([float(x)]) for x in (high, low - high, config.guidance)]
                 feeds = (sample.feeds[key] for key in dit.input_names[1:5])
                 latents = dit(latents, *feeds, *scalars)

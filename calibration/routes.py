@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from a2edit.calibration.gram import Metric
-from a2edit.runtime.errors import RequestError
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
+
+from a2edit.calibration.gram import Metric
+from a2edit.runtime.errors import RequestError
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,11 @@ class Route:
 
 
 def cluster_routes(
-    tables: NDArray[np.floating], categories: Sequence[str], metric: Metric, count: int, seed: int = 0
+    tables: NDArray[np.floating],
+    categories: Sequence[str],
+    metric: Metric,
+    count: int,
+    seed: int = 0,
 ) -> list[Route]:
     """K-means in the Gram metric; a route is the mean of its members' tables.
 
@@ -73,7 +78,7 @@ def cluster_routes(
     for index in order:
         group, table = groups[index], means[index].astype(np.float32)
         errors = metric.errors(tables[group], table[None])[:, 0]
-        kinds = Counter(categories[sample] for sample in group)
+        kinds = Counter(categories[sample] for sample in group.tolist())
         stem = max(sorted(kinds), key=lambda kind: kinds[kind])
         names[stem] += 1
         name = stem if names[stem] == 1 else f"{stem}-{names[stem]}"

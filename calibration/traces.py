@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from a2edit.model.checkpoint import Checkpoint
-from a2edit.model.graphs import GraphModule
 from numpy.typing import NDArray
 from torch import Tensor
+
+from a2edit.model.checkpoint import Checkpoint
+from a2edit.model.graphs import GraphModule
 
 # Far above any index that a training run of days would draw.
 _FIRST_INDEX = 1 << 36
@@ -39,7 +40,7 @@ class EncodedSample:
 def drawn_requests(checkpoint: Checkpoint, count: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """`count` drawn requests, categories in turn: (category, tensors of batch 1).
 
-    Tensors: pixels u8, mask u8, reference u8, text_ids i64, pooled_ids i64, as the graphs take them.
+    Tensors as the graphs take them: pixels, mask, reference u8; text_ids, pooled_ids i64.
     """
     # Here, because a checkpoint that brings its own samples has no need of the drawing code.
     from a2edit.training.data import PairFactory
@@ -51,7 +52,9 @@ def drawn_requests(checkpoint: Checkpoint, count: int) -> Iterator[tuple[str, di
     for place in range(count):
         category = CATEGORIES[place % len(CATEGORIES)]
         arrays = factory.example(_FIRST_INDEX + place, ROUGH, category=category).arrays
-        tensors = {names.get(key, key): torch.as_tensor(value)[None] for key, value in arrays.items()}
+        tensors = {
+            names.get(key, key): torch.as_tensor(value)[None] for key, value in arrays.items()
+        }
         yield category, tensors
 
 

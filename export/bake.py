@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import onnx_ir as ir
+
 from a2edit.export.passes import run
 from a2edit.export.weights import Place, places
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from safetensors.numpy import load_file, save_file
+
 from a2edit.export.bundle import Pieces, read_graph, save_bundle, write_graph
 from a2edit.export.chain import Chain, Made, Progress
 from a2edit.export.compile import openvino as compiler
-from a2edit.export.settings import BuildSettings, source_hash, tool_versions
+from a2edit.export.settings import BuildSettings, build_code_hash, sample_code_hash, tool_versions
 from a2edit.runtime.errors import EngineError
-from safetensors.numpy import load_file, save_file
 
 if TYPE_CHECKING:
     from a2edit.calibration.gram import Metric
@@ -114,9 +115,10 @@ class _Build:
     chain: Chain
 
     def pieces(self) -> Pieces:
-        base = {"checkpoint": self.source.hash, "code": source_hash(), "tools": tool_versions()}
+        base = {"checkpoint": self.source.hash, "code": build_code_hash(), "tools": tool_versions()}
         shared = self.chain.run("shared", base, self._save_shared)
-        traces = self.chain.run("traces", {**base, "samples": self.settings.samples}, self._trace)
+        drawn = {"samples": self.settings.samples, "drawing": sample_code_hash()}
+        traces = self.chain.run("traces", {**base, **drawn}, self._trace)
         ranges = None
         if self.precision == "int8":
             ranges = self.chain.run("ranges", {"traces": traces.key}, self._ranges(traces))
@@ -146,7 +148,7 @@ class _Build:
         )
 
     def _precision_of(self, graph: str) -> str:
-        """Only the denoiser, nearly all of the time, leaves fp32; the gate must not (SPEC §11.2)."""
+        """Only the denoiser, nearly all of the time, leaves fp32; the gate must not (§11.2)."""
         return self.precision if graph.partition(".")[0] == DIT else "fp32"
 
     def _save_shared(self, folder: Path) -> None:
@@ -177,7 +179,9 @@ class _Build:
 
         return work
 
-    def _export(self, shared: Made, ranges: Made | None, base: Mapping[str, Any]) -> dict[str, Made]:
+    def _export(
+        self, shared: Made, ranges: Made | None, base: Mapping[str, Any]
+    ) -> dict[str, Made]:
         def work(name: str) -> Any:
             def export(folder: Path) -> None:
                 from a2edit.export.onnx_export import SHARED_FILE, onnx_from_module, save_onnx
@@ -347,6 +351,7 @@ def _one_thread() -> Iterator[None]:
 
 def _read_samples(traces: Made, count: int) -> list[EncodedSample]:
     import torch
+
     from a2edit.calibration.traces import EncodedSample
 
     arrays = load_file(traces.folder / "traces.safetensors")

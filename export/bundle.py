@@ -33,6 +33,7 @@ from a2edit.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
     from a2edit.calibration.routes import Route
     from a2edit.model.checkpoint import Checkpoint
 

@@ -67,9 +67,7 @@ class Chain:
         for left in self.cache.glob(".doing-*"):
             shutil.rmtree(left, ignore_errors=True)
 
-    def run(
-        self, name: str, inputs: Mapping[str, Any], work: Callable[[Path], None]
-    ) -> Made:
+    def run(self, name: str, inputs: Mapping[str, Any], work: Callable[[Path], None]) -> Made:
         """Do a step unless it is done.
 
         Args:
@@ -87,6 +85,8 @@ class Chain:
             temporary = Path(tempfile.mkdtemp(prefix=f".doing-{name}-", dir=self.cache))
             try:
                 work(temporary)
+                for path in temporary.iterdir():
+                    path.chmod(0o644)  # some writers keep their files to their owner
                 (temporary / _DONE).write_bytes(_json(_hashes(temporary)))
                 temporary.rename(folder)
             finally:

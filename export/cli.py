@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from a2edit.export.settings import MATERIALISE, PRECISIONS, BuildSettings
-from a2edit.runtime.errors import A2EditError
 from rich.console import Console
 from rich.status import Status
+
+from a2edit.export.settings import MATERIALISE, PRECISIONS, BuildSettings
+from a2edit.runtime.errors import A2EditError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from a2edit.runtime.bundle import open_bundle
-from a2edit.runtime.manifest import Manifest
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+
+from a2edit.runtime.bundle import open_bundle
+from a2edit.runtime.manifest import Manifest
 
 
 def print_bundle(folder: Path, console: Console) -> None:
@@ -20,42 +22,48 @@ def print_bundle(folder: Path, console: Console) -> None:
     model, sampler = manifest.model, manifest.sampler
     total = sum(entry.bytes for entry in manifest.files.values())
     console.print(f"[bold]{manifest.name}[/]  {total / 1e6:.1f} MB in {len(manifest.files)} files")
-    console.print(f"bundle hash  {manifest.bundle_hash}")
-    console.print(f"checkpoint   {model.checkpoint_hash}")
+    console.print(f"bundle hash  {manifest.bundle_hash}", soft_wrap=True)
+    console.print(f"checkpoint   {model.checkpoint_hash}", soft_wrap=True)
     console.print(
-        f"model        {model.layout}, {model.size}×{model.size}, {model.image_tokens} image tokens, "
+        f"model        {model.layout}, {model.size}×{model.size}, {model.image_tokens} tokens, "
         f"{model.blocks} blocks × {model.experts} experts; {sampler.steps} steps, "
-        f"guidance {sampler.guidance:g}"
+        f"guidance {sampler.guidance:g}",
+        soft_wrap=True,
     )
-    console.print(_engines(manifest))
+    for target in sorted(manifest.engines):
+        console.print(_engines(manifest, target))
     console.print(_routes(manifest))
     console.print(
-        "made with    " + ", ".join(f"{key} {value}" for key, value in manifest.tools.items())
+        "made with    " + ", ".join(f"{key} {value}" for key, value in manifest.tools.items()),
+        soft_wrap=True,
     )
 
 
-def _engines(manifest: Manifest) -> Table:
-    table = Table(title="Engines", title_justify="left")
-    for head in ("target", "engine", "backend", "precision", "weights", "MB", "error", "allowed"):
-        table.add_column(head, justify="right" if head in {"MB", "error", "allowed"} else "left")
-    for target, engines in sorted(manifest.engines.items()):
-        for name, entry in sorted(engines.items()):
-            table.add_row(
-                target,
-                name,
-                f"{entry.backend} {entry.version.partition('-')[0]}",
-                entry.precision,
-                entry.materialise if manifest.graphs[name.partition(".")[0]].weights else "",
-                f"{manifest.files[entry.file].bytes / 1e6:.1f}",
-                *_figure(manifest, "graphs", name),
-            )
+def _engines(manifest: Manifest, target: str) -> Table:
+    engines = manifest.engines[target]
+    made_by = {f"{e.backend} {e.version.partition('-')[0]}" for e in engines.values()}
+    table = _table(
+        f"Engines for {target}, {', '.join(sorted(made_by))}",
+        ("engine", "precision", "weights"),
+        ("MB", "error", "allowed"),
+    )
+    for name, entry in sorted(engines.items()):
+        table.add_row(
+            name,
+            entry.precision,
+            entry.materialise if manifest.graphs[name.partition(".")[0]].weights else "",
+            f"{manifest.files[entry.file].bytes / 1e6:.1f}",
+            *_figure(manifest, "graphs", name),
+        )
     return table
 
 
 def _routes(manifest: Manifest) -> Table:
-    table = Table(title="Routes", title_justify="left")
-    for head in ("route", "members", "predicted", "measured", "allowed", "MB", "active experts"):
-        table.add_column(head, justify="left" if head in {"route", "active experts"} else "right")
+    table = _table(
+        "Routes",
+        ("route",),
+        ("members", "predicted", "error", "allowed", "MB", "experts awake"),
+    )
     for name, route in sorted(manifest.routes.items()):
         weights = manifest.files[manifest.weight_sets[route.weight_set].file]
         active = {expert for row in route.table for expert, weight in enumerate(row) if weight}
@@ -67,6 +75,15 @@ def _routes(manifest: Manifest) -> Table:
             f"{weights.bytes / 1e6:.1f}",
             " ".join(map(str, sorted(active))),
         )
+    return table
+
+
+def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE)
+    for head in words:
+        table.add_column(head, no_wrap=True)
+    for head in numbers:
+        table.add_column(head, justify="right", no_wrap=True)
     return table
 
 

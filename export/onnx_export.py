@@ -12,6 +12,9 @@ from pathlib import Path
 
 import onnx_ir as ir
 import torch
+from diffusers.models.embeddings import Timesteps
+from torch import Tensor, nn
+
 from a2edit.export.passes import run
 from a2edit.export.passes.external import ExternalParameters
 from a2edit.export.passes.float32 import Float32
@@ -20,8 +23,6 @@ from a2edit.export.passes.simplify import Simplify
 from a2edit.export.weights import Place
 from a2edit.model.graphs import GraphModule
 from a2edit.runtime.errors import EngineError
-from diffusers.models.embeddings import Timesteps
-from torch import Tensor, nn
 
 SHARED_FILE = "shared.safetensors"
 OPSET = 20
@@ -148,7 +149,7 @@ def save_onnx(model: ir.Model, places: Mapping[str, Place], path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter writes progress and warnings of its own internals, which say nothing to a user."""
+    """The exporter reports on its own internals, which says nothing to a user."""
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),

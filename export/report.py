@@ -19,10 +19,18 @@ h1 { margin-bottom: 0 } h2 { margin-top: 2.2rem; border-bottom: 1px solid #d8dce
 table { border-collapse: collapse; width: 100% } th { text-align: left; font-weight: 600 }
 th, td { padding: .25rem .7rem .25rem 0; border-bottom: 1px solid #e8eaee }
 td.n { text-align: right; font-variant-numeric: tabular-nums }
-.maps { display: flex; flex-wrap: wrap; gap: 1.4rem } figure { margin: 0 } figcaption { font-size: 13px }
-.maps table { width: auto } .maps td, .maps th { width: 2.4em; height: 1.6em; padding: 0; border: 1px solid #fff;
+.maps { display: flex; flex-wrap: wrap; gap: 1.4rem } figure { margin: 0 }
+figcaption { font-size: 13px }
+.maps table { width: auto }
+.maps td, .maps th { width: 2.4em; height: 1.6em; padding: 0; border: 1px solid #fff;
   font-size: 11px; text-align: center }
 """
+
+_ERRORS = (
+    "Errors are relative to the PyTorch model with unmerged experts: ‖engine − truth‖ / ‖truth‖; "
+    "a route's is the largest velocity error over three noise levels."
+)
+_MAPS = "Rows are blocks, columns experts; an empty cell is an expert that sleeps."
 
 
 def report_page(
@@ -58,14 +66,10 @@ def report_page(
     ]
     total = sum(sizes.values())
     parts = [
-        f"<h1>{html.escape(name)}</h1><p>{len(routes)} routes, {total / 1e6:.1f} MB. "
-        "Errors are relative to the PyTorch model with unmerged experts: "
-        "‖engine − truth‖ / ‖truth‖; a route's is the largest velocity error over three noise "
-        "levels.</p>",
+        f"<h1>{html.escape(name)}</h1><p>{len(routes)} routes, {total / 1e6:.1f} MB. {_ERRORS}</p>",
         "<h2>Routes</h2>",
         _table(["route", "members", "predicted error", "measured error", "allowed"], table),
-        "<h2>Expert weights</h2><p>Rows are blocks, columns experts; an empty cell is an expert "
-        "that sleeps.</p>",
+        f"<h2>Expert weights</h2><p>{_MAPS}</p>",
         f'<div class="maps">{"".join(_map(route) for route in routes)}</div>',
         "<h2>Graphs</h2>",
         _table(["graph", "precision", "measured error", "allowed"], graphs),

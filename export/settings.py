@@ -28,18 +28,16 @@ _TOOLS = (
     "safetensors",
     "scikit-learn",
 )
-# Our own code whose change may change a bundle.
-_SOURCES = (
+# Our own code whose change may change what a step makes: of all steps, and of the drawn samples.
+_BUILD_CODE = ("export/**/*.py", "kernels/*.py", "model/*.py", "runtime/sampler.py")
+_SAMPLE_CODE = (
     "calibration/*.py",
-    "export/**/*.py",
-    "kernels/*.py",
-    "model/*.py",
     "runtime/layout.py",
-    "runtime/sampler.py",
     "training/data.py",
-    "training/masks.py",
-    "training/scenes*/*.py",
-    "training/scenes*.py",
+    "training/mask*.py",
+    "training/shapes.py",
+    "training/stages.py",
+    "training/scenes/*.py",
 )
 
 
@@ -105,10 +103,19 @@ def tool_versions() -> dict[str, str]:
     return {**tools, "a2edit": version("a2edit"), "python": platform.python_version()}
 
 
-def source_hash() -> str:
+def build_code_hash() -> str:
     """sha256 over our own code that builds: an edit there is as good as another version."""
+    return _hash(_BUILD_CODE)
+
+
+def sample_code_hash() -> str:
+    """sha256 over our own code that draws and measures the calibration set."""
+    return _hash(_SAMPLE_CODE)
+
+
+def _hash(patterns: tuple[str, ...]) -> str:
     root = Path(a2edit.__file__).parent
     total = hashlib.sha256()
-    for path in sorted({path for pattern in _SOURCES for path in root.glob(pattern)}):
+    for path in sorted({path for pattern in patterns for path in root.glob(pattern)}):
         total.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return total.hexdigest()

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
+
 from a2edit.calibration.routes import Route
 from a2edit.calibration.traces import EncodedSample
 from a2edit.model.checkpoint import Checkpoint
@@ -19,7 +21,6 @@ from a2edit.model.graphs import DitGraph, GraphModule
 from a2edit.runtime.engines.base import Array, Engine
 from a2edit.runtime.errors import EngineError
 from a2edit.runtime.sampler import noise
-from torch import Tensor
 
 # Largest relative error ‖engine − truth‖ / ‖truth‖ that a precision may have (issue 2, SPEC §11).
 TOLERANCE = {"fp32": 1e-5, "bf16": 1e-2, "int8": 3e-2}
@@ -74,8 +75,7 @@ def verify_route(
 
     Δσ = 1 makes the engine's step x + v, so that v is read without the loss of a small step.
 
-    Args:
-        engine: with the route's weights bound or baked in.
+    The engine has the route's weights bound or baked in.
 
     Returns:
         the largest error over samples and noise levels.

@@ -7,16 +7,14 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from a2edit.kernels.reference import merge_weight, quantise_rows
-from a2edit.model.checkpoint import Checkpoint
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from torch import Tensor
 
-Precision = Literal["fp32", "bf16", "int8"]
+from a2edit.kernels.reference import merge_weight, quantise_rows
+from a2edit.model.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +40,9 @@ def places(path: Path) -> dict[str, Place]:
 
 
 def shared_parameters(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """What no route changes, "<module>.<parameter>" → tensor: all but routed weights and experts."""
+    """What no route changes, "<module>.<parameter>" → tensor: not routed weights, not experts."""
     routed = {f"transformer.{linear.name}.weight" for linear in checkpoint.linears}
-    found = {}
+    found: dict[str, Tensor] = {}
     for part, module in checkpoint.modules().items():
         if part == "experts":
             continue
@@ -61,7 +59,7 @@ def save_shared(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def merged_weights(
-    checkpoint: Checkpoint, table: NDArray[np.float32], precision: Precision
+    checkpoint: Checkpoint, table: NDArray[np.float32], precision: str
 ) -> dict[str, NDArray[np.generic]]:
     """Weights of every routed linear for a table [L, N], as the `dit` graph takes them.
 
@@ -75,9 +73,10 @@ def merged_weights(
         base = _array(checkpoint.transformer.get_parameter(f"{linear.name}.weight"))
         merged = merge_weight(base, _array(pair.A), _array(pair.B), table[linear.block], bank.scale)
         if precision == "int8":
-            merged, scales = quantise_rows(merged)
-            found[f"{linear.name}.scale"] = scales
-        found[f"{linear.name}.weight"] = merged
+            levels, scales = quantise_rows(merged)
+            found[f"{linear.name}.weight"], found[f"{linear.name}.scale"] = levels, scales
+        else:
+            found[f"{linear.name}.weight"] = merged
     return found
 
 

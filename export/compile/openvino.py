@@ -61,6 +61,7 @@ def engine_from_onnx(onnx: Path, engine: Path, precision: str) -> None:
 
 def _compile(onnx: str, engine: str, precision: str) -> None:
     import openvino
+
     from a2edit.runtime.engines.openvino import device_options
 
     core = openvino.Core()

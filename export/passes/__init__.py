@@ -6,6 +6,7 @@ A pass that fails says which it was; `run` turns that into the project's own err
 from collections.abc import Sequence
 
 import onnx_ir as ir
+
 from a2edit.runtime.errors import EngineError
 
 

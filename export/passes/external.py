@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import onnx_ir as ir
+
 from a2edit.export.weights import Place
 
 
@@ -27,12 +28,13 @@ class ExternalParameters(ir.passes.InPlacePass):
                 continue
             tensor = value.const_value
             assert tensor is not None
+            assert value.shape is not None
             value.const_value = ir.ExternalTensor(
                 self._file,
                 place.offset,
                 place.bytes,
                 tensor.dtype,
-                shape=tensor.shape,
+                shape=value.shape,
                 name=name,
                 base_dir=self._folder,
             )

@@ -1,4 +1,4 @@
-"""No float64 in a graph: torch computes RoPE's angles in it, engines are slow at it or refuse it."""
+"""No float64 in a graph: torch computes RoPE's angles in it, engines are slow at it."""
 
 from __future__ import annotations
 

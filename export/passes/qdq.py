@@ -1,4 +1,4 @@
-"""INT8 for routed linears: int8 weights with scales as inputs, static activation ranges (SPEC §11)."""
+"""INT8 for routed linears: int8 weights and scales as inputs, static ranges (SPEC §11)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
+
 from a2edit.kernels.reference import INT8_LEVELS
 
 
