@@ -30,12 +30,15 @@ def explain(result: EditResult, manifest: Manifest, console: Console) -> None:
     console.print(facts)
 
     route = manifest.routes[result.route].table
-    table = Table(title="expert weights: the gate's wish / what ran (blank: asleep)")
+    table = Table(title="experts: the gate's wish / what ran, in percent (blank: asleep)")
     table.add_column("block", justify="right")
     for expert in range(manifest.model.experts):
         table.add_column(f"{expert}", justify="right")
     for block, (wanted, ran) in enumerate(zip(result.gate_weights.tolist(), route, strict=True)):
-        cells = [f"{w:.2f}/{r:.2f}" if w or r else "" for w, r in zip(wanted, ran, strict=True)]
+        cells = [
+            f"{100 * w:.0f}/{100 * r:.0f}" if w or r else ""
+            for w, r in zip(wanted, ran, strict=True)
+        ]
         table.add_row(f"{block}", *cells)
     console.print(table)
 

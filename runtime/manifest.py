@@ -127,8 +127,7 @@ class Manifest:
         """Write `folder`/manifest.json, whole or not at all; returns the bundle's hash."""
         content = self.to_json()
         with atomic_path(folder / MANIFEST) as temporary:
-            text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
+            temporary.write_bytes(file_bytes(content))
         return str(content["bundle_hash"])
 
 
@@ -137,6 +136,12 @@ def canonical_hash(content: Mapping[str, Any]) -> str:
     rest = {key: value for key, value in content.items() if key != "bundle_hash"}
     canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def file_bytes(content: Mapping[str, Any]) -> bytes:
+    """The one way in which a manifest's content is written."""
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -153,8 +158,9 @@ def read_manifest(folder: Path) -> Manifest:
             "`a2edit-build engines --out` wrote"
         )
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        data = path.read_bytes()
+        content = json.loads(data)
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{str(path)!r} is damaged ({error}): {REBUILD}") from None
     if not isinstance(content, dict):
         raise BundleError(f"{str(path)!r} is damaged (not a JSON object): {REBUILD}")
@@ -164,7 +170,8 @@ def read_manifest(folder: Path) -> Manifest:
             f"{str(path)!r} has schema version {version!r}, and this a2edit reads "
             f"{SCHEMA_VERSION}: build the bundle again with this version"
         )
-    if content.get("bundle_hash") != canonical_hash(content):
+    # the bytes too: some changed bytes, such as another space, leave the content as it was
+    if content.get("bundle_hash") != canonical_hash(content) or data != file_bytes(content):
         raise BundleError(f"{str(path)!r} does not match its own hash: {REBUILD}")
     try:
         return manifest_from_json(content)

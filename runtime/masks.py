@@ -31,14 +31,14 @@ def fill_outline(mask: Pixels) -> Pixels:
     return fill_outline_bools(mask >= HALF).astype(np.uint8) * np.uint8(255)
 
 
-def boxes_mask(boxes: Sequence[Box], width: int, height: int) -> Pixels:
-    """The union of boxes; every one must lie inside the picture."""
+def boxes_mask(boxes: Sequence[Box], width: int, height: int, of: str = "the image") -> Pixels:
+    """The union of boxes; every one must lie inside the picture, which is called `of`."""
     mask = np.zeros((height, width), np.uint8)
     for box in boxes:
         if not box.inside(width, height):
             raise RequestError(
-                f"box {box} lies outside of the image, which is {width}x{height} pixels: "
-                f"x from 0 to {width}, y from 0 to {height}"
+                f"box {box} lies outside of {of}, which is {width}x{height} pixels: "
+                f"x runs from 0 to {width}, y from 0 to {height}"
             )
         mask[box.slices] = 255
     return mask

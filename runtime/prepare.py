@@ -65,7 +65,7 @@ def prepare(request: EditRequest, model: ModelSpec) -> Prepared:
 def _region(request: EditRequest, scene: Picture) -> Pixels:
     """Mask and boxes of the request together: u8 [H,W]."""
     width, height = scene.size
-    region = boxes_mask([Box.of(box) for box in request.boxes], width, height)
+    region = boxes_mask([Box.of(box) for box in request.boxes], width, height, scene.name)
     if request.mask is not None:
         mask = load_mask(
             request.mask, "mask", scene.size, of=scene.name, resize=request.resize_mask

@@ -16,6 +16,9 @@ OUTLINE_RATIO = 2.0
 # closes it wins, so that a small gap is not bridged with a broad brush.
 GAP_SHARES = (0.02, 0.05, 0.10, 0.20, 0.35)
 
+# Outlines are told from scribbles at this many cells along the longer side of their box.
+SEARCH = 1024
+
 
 def dilate(mask: Bools, radius: int) -> Bools:
     """Every pixel within `radius` rows and columns of the mask (a square brush): [H,W].
@@ -111,8 +114,27 @@ def fill_outline(mask: Bools) -> Bools:
         columns[-1] == mask.shape[1] - 1,
     )
     result = mask.copy()
-    result[window] = _filled(mask[window], touches)
+    result[window] = _filled_at_most(SEARCH, mask[window], touches)
     return result
+
+
+def _filled_at_most(longest: int, line: Bools, touches: tuple[bool, bool, bool, bool]) -> Bools:
+    """`_filled`, decided in cells of k by k pixels where the line's box exceeds `longest`.
+
+    A cell is on if any of its pixels is. Cells inside are filled, and so is what lies between
+    them and the line, within the line's own cells.
+    """
+    cell = -(-max(line.shape) // longest)
+    if cell == 1:
+        return _filled(line, touches)
+    height, width = line.shape
+    padded = np.pad(line, ((0, -height % cell), (0, -width % cell)))
+    blocks = padded.reshape(padded.shape[0] // cell, cell, -1, cell)
+    cells: Bools = np.any(blocks, axis=(1, 3))
+    filled = _filled(cells, touches)
+    ground = np.kron(~filled, np.ones((cell, cell), np.bool_))[:height, :width]
+    inside = np.kron(filled & ~cells, np.ones((cell, cell), np.bool_))[:height, :width]
+    return line | (dilate(inside, cell) & ~ground)
 
 
 def _filled(line: Bools, touches: tuple[bool, bool, bool, bool]) -> Bools:

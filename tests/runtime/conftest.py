@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 import openvino as ov
 import pytest
+from hypothesis import settings
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.numpy import save_file
@@ -40,6 +41,10 @@ from a2edit.runtime.manifest import (
     WeightSetEntry,
 )
 from a2edit.runtime.spec import ModelSpec
+
+# a busy machine is no failure
+settings.register_profile("patient", deadline=None, max_examples=60)
+settings.load_profile("patient")
 
 SIZE, TOKENS, BLOCKS, EXPERTS = 32, 8, 2, 3
 TEXT, POOLED, REFERENCE, WIDTH = 6, 5, 16, 4

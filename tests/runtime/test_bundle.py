@@ -12,6 +12,7 @@ from a2edit.runtime.bundle import open_bundle
 from a2edit.runtime.errors import BundleError, TargetError
 from a2edit.runtime.manifest import (
     canonical_hash,
+    file_bytes,
     manifest_from_json,
     read_manifest,
 )
@@ -33,7 +34,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     content = json.loads(path.read_text())
     change(content)
     content["bundle_hash"] = canonical_hash(content)
-    path.write_text(json.dumps(content))
+    path.write_bytes(file_bytes(content))
 
 
 def test_the_manifest_round_trips(bundle: Path, tmp_path: Path) -> None:
@@ -66,11 +67,20 @@ def test_one_flipped_bit_in_any_file_is_seen(own_bundle: Path) -> None:
             with pytest.raises(BundleError, match=path.name):
                 open_bundle(own_bundle)
         path.write_bytes(data[:-1])
-        if path.name != "manifest.json":  # there it is the last newline
-            with pytest.raises(BundleError, match=path.name):
-                open_bundle(own_bundle)
+        with pytest.raises(BundleError, match=path.name):
+            open_bundle(own_bundle)
         path.write_bytes(data)
     open_bundle(own_bundle)
+
+
+def test_even_another_space_in_the_manifest_is_seen(own_bundle: Path) -> None:
+    path = own_bundle / "manifest.json"
+    data = path.read_bytes()
+    for old, new in ((b"\n ", b"\n\t"), (b": 30.0", b": 30e0"), (b"\n", b"\r\n")):
+        assert old in data
+        path.write_bytes(data.replace(old, new, 1))
+        with pytest.raises(BundleError, match=r"manifest\.json"):
+            open_bundle(own_bundle)
 
 
 def test_missing_and_surplus_files(own_bundle: Path) -> None:

@@ -106,7 +106,10 @@ CASES = [
     (["--mask", "black.png"], "mask 'black.png' is empty"),
     (["--reference-mask", "black.png"], "reference mask 'black.png' is 120x90, but reference"),
     (["--mask", "small.png"], "mask 'small.png' is 100x90, but image"),
-    (["--box", "100,10,130,40"], "box 100,10,130,40 lies outside of the image, which is 120x90"),
+    (
+        ["--box", "100,10,130,40"],
+        "box 100,10,130,40 lies outside of image 'scene.png', which is 120x90",
+    ),
     (["--box", "1,2,3"], "box '1,2,3' is not x0,y0,x1,y1"),
     (["--box", "9,9,9,20"], "box"),
     (["--steps", "0"], "steps must be between 1 and 1000, got 0"),

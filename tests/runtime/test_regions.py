@@ -125,3 +125,16 @@ def test_a_straight_stroke_stays() -> None:
     stroke, draw = drawn()
     draw.line((20, 30, 180, 150), fill=1, width=5)
     np.testing.assert_array_equal(fill_outline(np.array(stroke)), np.array(stroke))
+
+
+@pytest.mark.parametrize("cell", [1, 2, 5])
+def test_large_outlines_are_decided_in_cells(cell: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("a2edit.runtime.regions.SEARCH", 200 // cell)
+    line, draw = drawn()
+    draw.arc((30, 30, 170, 170), 8, 352, fill=1, width=4)
+    full, draw = drawn()
+    draw.ellipse((30, 30, 170, 170), fill=1)
+    want, got = np.array(full), fill_outline(np.array(line))
+    assert (want & got).sum() > 0.97 * want.sum()
+    assert not (got & ~dilate(want, cell)).any()
+    np.testing.assert_array_equal(fill_outline(want), want)
