@@ -6,12 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from a2edit.model.autoencoder import PatchAutoencoder
-from a2edit.model.checkpoint import Checkpoint
-from a2edit.model.config import A2EDIT_MINI, MoTConfig
-from a2edit.model.experts import ExpertBank, routed_linears
-from a2edit.model.gate import ConditioningGate
-from a2edit.model.tokenizers import write_tokenizers
 from diffusers import FluxTransformer2DModel
 from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
 from transformers import (
@@ -22,6 +16,13 @@ from transformers import (
     T5Config,
     T5EncoderModel,
 )
+
+from a2edit.model.autoencoder import PatchAutoencoder
+from a2edit.model.checkpoint import Checkpoint
+from a2edit.model.config import A2EDIT_MINI, MoTConfig
+from a2edit.model.experts import ExpertBank, routed_linears
+from a2edit.model.gate import ConditioningGate
+from a2edit.model.tokenizers import write_tokenizers
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +185,7 @@ def randomise_experts(checkpoint: Checkpoint, seed: int = 0, size: float = 0.05)
     """Give B (zero at the start) and the gate's heads random values: experts that do something."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for pair in checkpoint.experts.pairs:
-            pair.B.normal_(std=size, generator=generator)
+        for name in checkpoint.experts.linears:
+            checkpoint.experts.pair(name).B.normal_(std=size, generator=generator)
         checkpoint.gate.heads.weight.normal_(std=1.0, generator=generator)
         checkpoint.gate.heads.bias.normal_(std=1.0, generator=generator)

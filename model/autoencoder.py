@@ -30,7 +30,7 @@ class ResidualBlock(nn.Module):
         return x + inner
 
 
-class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is untyped
+class PatchAutoencoder(ModelMixin, ConfigMixin):
     """f8 patch autoencoder.
 
     Config fields that `AutoencoderKL` has too keep its names: `latent_channels`,
@@ -45,33 +45,40 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
         patch: int = 8,
         width: int = 64,
         depth: int = 3,
-        scaling_factor: float = 1.0,
-        shift_factor: float = 0.0,
-        block_out_channels: tuple[int, ...] = (64, 64, 64, 64),
+        # read from the config by pipelines, not here
+        scaling_factor: float = 1.0,  # noqa: ARG002
+        shift_factor: float = 0.0,  # noqa: ARG002
+        block_out_channels: tuple[int, ...] = (64, 64, 64, 64),  # noqa: ARG002
     ) -> None:
         super().__init__()
         self.encoder = nn.Conv2d(3, latent_channels, patch, stride=patch)
         self.decoder = nn.ConvTranspose2d(latent_channels, 3, patch, stride=patch)
+        last = nn.Conv2d(width, 3 * patch * patch, 3, padding=1)
+        # Zero, so that an untrained correction corrects nothing.
+        nn.init.zeros_(last.weight)
+        last.bias = nn.Parameter(torch.zeros(3 * patch * patch))
         self.deblock = nn.Sequential(
             nn.Conv2d(latent_channels, width, 3, padding=1),
             *(ResidualBlock(width) for _ in range(depth)),
             nn.SiLU(),
-            nn.Conv2d(width, 3 * patch * patch, 3, padding=1),
+            last,
             nn.PixelShuffle(patch),
         )
-        nn.init.zeros_(self.deblock[-2].weight)
-        nn.init.zeros_(self.deblock[-2].bias)
 
-    def encode(self, x: Tensor, return_dict: bool = True) -> AutoencoderKLOutput:
+    def encode(
+        self, x: Tensor, return_dict: bool = True
+    ) -> AutoencoderKLOutput | tuple[DiagonalGaussianDistribution]:
         """x [B, 3, H, W] in [-1, 1] → a distribution whose mode is [B, C, H/8, W/8]."""
         mean = self.encoder(x)
         # A variance of e⁻³⁰: the encoder is deterministic, the interface asks for a distribution.
         moments = torch.cat([mean, torch.full_like(mean, -30.0)], dim=1)
-        return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(moments))
+        posterior = DiagonalGaussianDistribution(moments)
+        return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
-    def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput:
+    def decode(self, z: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         """z [B, C, h, w] → pixels [B, 3, 8h, 8w] around [-1, 1], not clamped."""
-        return DecoderOutput(sample=self.decoder(z) + self.deblock(z))
+        sample = self.decoder(z) + self.deblock(z)
+        return DecoderOutput(sample=sample) if return_dict else (sample,)
 
     @torch.no_grad()
     def fit(self, patches: Tensor, flatten: float = 0.4) -> None:
@@ -93,7 +100,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
         shape = (channels, 3, self.config.patch, self.config.patch)
         encode, decode = basis * gain[:, None], basis / gain[:, None]
         self.encoder.weight.copy_(encode.reshape(shape))
-        self.encoder.bias.copy_(-(encode @ mean.double()))
+        self.encoder.bias.copy_(-(encode @ mean.double()))  # type: ignore[union-attr]
         self.decoder.weight.copy_(decode.reshape(shape))
         # One bias a colour is all a transposed convolution has: the patch mean is flat to 1e-3.
-        self.decoder.bias.copy_(mean.reshape(3, -1).mean(1))
+        self.decoder.bias.copy_(mean.reshape(3, -1).mean(1))  # type: ignore[union-attr]

@@ -13,18 +13,19 @@ from typing import Any
 
 import diffusers
 import torch
-from a2edit.model.autoencoder import PatchAutoencoder
-from a2edit.model.config import CONFIG_NAME, MoTConfig
-from a2edit.model.experts import ExpertBank, RoutedLinear, routed_linears
-from a2edit.model.gate import ConditioningGate
-from a2edit.model.peft_files import load_experts, save_experts
-from a2edit.runtime.errors import CheckpointError
 from diffusers import AutoencoderKL, FluxTransformer2DModel
 from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTextModel, SiglipImageProcessor, SiglipVisionModel, T5EncoderModel
+
+from a2edit.model.autoencoder import PatchAutoencoder
+from a2edit.model.config import CONFIG_NAME, MoTConfig
+from a2edit.model.experts import ExpertBank, RoutedLinear, routed_linears
+from a2edit.model.gate import ConditioningGate
+from a2edit.model.peft_files import load_experts, save_experts
+from a2edit.runtime.errors import CheckpointError
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 
@@ -141,9 +142,7 @@ class Checkpoint:
         side = self.reference_size
         processor = SiglipImageProcessor(size={"height": side, "width": side})
         processor.save_pretrained(folder / "redux/feature_extractor")
-        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(
-            shift=3.0, use_dynamic_shifting=True
-        )
+        scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
         scheduler.save_pretrained(folder / "base/scheduler")
         for key, path in TOKENIZERS.items():
             shutil.copytree(self.tokenizers[key], folder / path)
@@ -171,7 +170,9 @@ def folder_hash(folder: Path) -> str:
 def _load_part(kind: Any, path: Path) -> Any:
     if not (path / "config.json").is_file():
         raise CheckpointError(f"{path / 'config.json'} is missing: the checkpoint is not complete")
-    option = {"dtype" if kind.__module__.startswith("transformers") else "torch_dtype": torch.float32}
+    option = {
+        "dtype" if kind.__module__.startswith("transformers") else "torch_dtype": torch.float32
+    }
     try:
         return kind.from_pretrained(path, local_files_only=True, **option)
     # Both libraries raise many types for a damaged folder; each means the same to the caller.

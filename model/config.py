@@ -1,4 +1,4 @@
-"""`mot_config.json`: what a checkpoint says about its experts, gate, routing and layout (SPEC §4)."""
+"""`mot_config.json`: a checkpoint's experts, gate, routing and layout (SPEC §4)."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class MoTConfig:
         num_experts: N, experts a block (8 in the paper).
         anchor: index b of the backbone expert, which is always active.
         rank, alpha: LoRA rank r and numerator of its scale α/r.
-        fallback: who joins the anchor when nobody beats it: the "strongest" other expert, or "none".
+        fallback: who joins an anchor that nobody beats: the "strongest" other expert, or "none".
         renorm: divide the active weights by their sum.
         anchor_weight: the anchor's own weight: what the "gate" gave it, or "one".
         gate_input: "conditioning": the gate sees masked image, reference and text, no noise.
         pooling: how tokens become the gate's features.
-        layout: "diptych" (reference pixels as the left half of the canvas) or "redux" (tokens only).
+        layout: "diptych" (reference pixels as the canvas's left half) or "redux" (tokens only).
         reference_placement: where the left half shows the reference: fitted to the mask's box
             ("aligned") or over the whole panel ("centred").
         size: working size in pixels; the target is size × size.
@@ -84,7 +84,9 @@ class MoTConfig:
                 f"{self.num_experts} experts, 0 to {self.num_experts - 1}"
             )
         if self.size % 16:
-            raise CheckpointError(f"{CONFIG_NAME}: size is {self.size}; it must be a multiple of 16")
+            raise CheckpointError(
+                f"{CONFIG_NAME}: size is {self.size}; it must be a multiple of 16"
+            )
 
     @property
     def scale(self) -> float:

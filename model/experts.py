@@ -48,9 +48,8 @@ def routed_linears(transformer: FluxTransformer2DModel) -> list[RoutedLinear]:
     doubles = len(transformer.transformer_blocks)
     found = []
     for name, module in transformer.named_modules():
-        if isinstance(module, MixtureLinear):
-            module = module.base
-        if not isinstance(module, nn.Linear):
+        linear = module.base if isinstance(module, MixtureLinear) else module
+        if not isinstance(linear, nn.Linear):
             continue
         if match := _DOUBLE.fullmatch(name):
             block = int(match[1])
@@ -58,7 +57,7 @@ def routed_linears(transformer: FluxTransformer2DModel) -> list[RoutedLinear]:
             block = doubles + int(match[1])
         else:
             continue
-        found.append(RoutedLinear(name, block, module.in_features, module.out_features))
+        found.append(RoutedLinear(name, block, linear.in_features, linear.out_features))
     return found
 
 
@@ -81,9 +80,7 @@ class ExpertBank(nn.Module):
     thread-safe: one bank, one forward at a time.
     """
 
-    def __init__(
-        self, linears: list[RoutedLinear], experts: int, rank: int, alpha: float
-    ) -> None:
+    def __init__(self, linears: list[RoutedLinear], experts: int, rank: int, alpha: float) -> None:
         super().__init__()
         self.linears = {linear.name: linear for linear in linears}
         self.experts, self.rank, self.alpha = experts, rank, alpha
@@ -183,6 +180,8 @@ def merged_state(
     For `torch.func.functional_call`: the transformer itself stays pristine (SPEC §11.1).
     """
     return {
-        f"{name}.weight": bank.merged_weight(name, transformer.get_parameter(f"{name}.weight"), table)
+        f"{name}.weight": bank.merged_weight(
+            name, transformer.get_parameter(f"{name}.weight"), table
+        )
         for name in bank.linears
     }

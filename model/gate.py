@@ -8,7 +8,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 
-class ConditioningGate(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers is untyped
+class ConditioningGate(ModelMixin, ConfigMixin):
     """Gate over pooled target, reference and text features; it sees no noise and no timestep.
 
     Each source is mean-pooled and projected, the three are summed, a trunk MLP and one head a block
@@ -33,7 +33,9 @@ class ConditioningGate(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffus
         self.heads = nn.Linear(width, blocks * experts)
         self.blocks, self.experts = blocks, experts
 
-    def forward(self, conditioning: Tensor, reference_tokens: Tensor, text_tokens: Tensor) -> Tensor:
+    def forward(
+        self, conditioning: Tensor, reference_tokens: Tensor, text_tokens: Tensor
+    ) -> Tensor:
         """Logits of every block's experts.
 
         Args:

@@ -7,11 +7,14 @@ graphs, thin hosts").
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import Tensor, nn
+
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.latents import image_ids, mask_tokens, pack, unpack
 from a2edit.model.routing import anchor_guided_routing
-from torch import Tensor, nn
 
 
 class GraphModule(nn.Module):
@@ -40,7 +43,7 @@ def _image(pixels: Tensor) -> Tensor:
 
 
 class VaeEncoderGraph(GraphModule):
-    """Canvas and mask → conditioning tokens: packed masked-image latents, then the mask (SPEC §2)."""
+    """Canvas and mask → conditioning tokens: packed masked-image latents and the mask (SPEC §2)."""
 
     graph_name = "vae_encoder"
     input_names = ("pixels", "mask")
@@ -51,7 +54,7 @@ class VaeEncoderGraph(GraphModule):
         self.vae, self.canvas = checkpoint.vae, checkpoint.config.canvas
 
     def forward(self, pixels: Tensor, mask: Tensor) -> Tensor:
-        """pixels u8 [B, H, Wc, 3], mask u8 [B, H, Wc] (≥ 128 = repaint) → fp32 [B, Li, 64 + 256]."""
+        """pixels u8 [B, H, Wc, 3], mask u8 [B, H, Wc] (≥ 128: repaint) → fp32 [B, Li, 64 + 256]."""
         hole = (mask >= 128).float()[:, None]
         latents = encode_latents(self.vae, _image(pixels) * (1 - hole))
         return torch.cat([pack(latents), mask_tokens(hole)], -1)
@@ -164,7 +167,9 @@ class GateGraph(GraphModule):
         self.gate, self.config = checkpoint.gate, checkpoint.config
         self.shapes = _context_shapes(checkpoint)
 
-    def forward(self, conditioning: Tensor, reference_tokens: Tensor, text_tokens: Tensor) -> Tensor:
+    def forward(
+        self, conditioning: Tensor, reference_tokens: Tensor, text_tokens: Tensor
+    ) -> Tensor:
         """[B, Li, 320], [B, Lr, D], [B, Lt, D] → fp32 [B, L, N]."""
         config = self.config
         return anchor_guided_routing(
@@ -177,7 +182,9 @@ class GateGraph(GraphModule):
 
     def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
         random = _generator()
-        return tuple(torch.randn(batch, *self.shapes[n], generator=random) for n in self.input_names)
+        return tuple(
+            torch.randn(batch, *self.shapes[n], generator=random) for n in self.input_names
+        )
 
 
 class DitGraph(GraphModule):
@@ -260,7 +267,7 @@ class DitGraph(GraphModule):
 
 
 def _context_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """Shapes without batch of what the transformer and the gate take, in the transformer's order."""
+    """Shapes, without batch, of what transformer and gate take, in the transformer's order."""
     config, transformer = checkpoint.config, checkpoint.transformer.config
     vision = checkpoint.image_encoder.config
     latent, total = int(transformer.out_channels), int(transformer.in_channels)
@@ -274,15 +281,15 @@ def _context_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     }
 
 
-def encode_latents(vae: nn.Module, image: Tensor) -> Tensor:
+def encode_latents(vae: Any, image: Tensor) -> Tensor:
     """Scaled latents of an image [B, 3, H, W] in [-1, 1]: (mode − shift)·scale (SPEC §2)."""
     mode = vae.encode(image).latent_dist.mode()
     latents: Tensor = (mode - vae.config.shift_factor) * vae.config.scaling_factor
     return latents
 
 
-def decode_latents(vae: nn.Module, latents: Tensor) -> Tensor:
-    """Inverse of `encode_latents`, up to what the autoencoder loses; [B, 3, H, W] around [-1, 1]."""
+def decode_latents(vae: Any, latents: Tensor) -> Tensor:
+    """Inverse of `encode_latents`, up to what is lost: [B, 3, H, W] in about [-1, 1]."""
     raw = latents / vae.config.scaling_factor + vae.config.shift_factor
     sample: Tensor = vae.decode(raw, return_dict=True).sample
     return sample
@@ -301,4 +308,4 @@ GRAPHS: tuple[type[GraphModule], ...] = (
 
 def make_graphs(checkpoint: Checkpoint) -> dict[str, GraphModule]:
     """Every graph of a checkpoint by name, sharing its modules (no weights are copied)."""
-    return {kind.graph_name: kind(checkpoint).eval() for kind in GRAPHS}  # type: ignore[call-arg]
+    return {kind.graph_name: kind(checkpoint).eval() for kind in GRAPHS}

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from a2edit.model.experts import ExpertBank, RoutedLinear
-from a2edit.runtime.errors import CheckpointError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+
+from a2edit.model.experts import ExpertBank, RoutedLinear
+from a2edit.runtime.errors import CheckpointError
 
 _PREFIXES = ("base_model.model.transformer.", "base_model.model.", "transformer.", "")
 # What PEFT can write and this runtime does not compute, with the value that means "off".
@@ -82,7 +83,7 @@ def load_experts(
         if tensors:
             raise CheckpointError(
                 f"{source}: {len(tensors)} tensors match no linear that carries experts, "
-                f"the first is {sorted(tensors)[0]}"
+                f"the first is {min(tensors)}"
             )
     return bank
 

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import unmerged
 from a2edit.model.graphs import make_graphs
@@ -22,8 +25,6 @@ from a2edit.runtime.prepare import Prepared, prepare
 from a2edit.runtime.request import EditRequest, EditResult
 from a2edit.runtime.sampler import noise, sigmas
 from a2edit.runtime.spec import ModelSpec
-from tokenizers import Tokenizer
-from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class A2EditPipeline:
         weights: Tensor,
         steps: int,
         seed: int,
-        each: Callable[[int, Tensor], None] = lambda step, latents: None,
+        each: Callable[[int, Tensor], None] | None = None,
     ) -> Tensor:
         """Euler steps from noise to latents [1, Li, 64], experts unmerged at `weights`."""
         spec = self.spec
@@ -153,7 +154,8 @@ class A2EditPipeline:
                     after - sigma,
                     guidance,
                 )
-                each(step, latents)
+                if each is not None:
+                    each(step, latents)
         return latents
 
 

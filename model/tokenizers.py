@@ -12,15 +12,17 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from tokenizers import trainers as bpe_trainers
 from transformers import PreTrainedTokenizerFast
 
-_WORDS = """
-a an the with and of on in short long two big small tall round striped checked dotted plain spotted
-red orange yellow green blue purple pink brown black white grey teal navy olive cyan magenta violet
-crimson golden cream beige turquoise lime maroon pale dark light bright portrait person face hair hat
-woman man child t-shirt shirt dress trousers jumper coat skirt jacket cat dog fish bird rabbit turtle
-horse butterfly flower tree cactus potted plant mushroom bush palm bag glasses watch shoe hat
-umbrella ring necklace chair table lamp sofa shelf bed stool cupboard car bus boat sailing balloon
-truck bicycle train plane rocket house tower temple bridge castle lighthouse church tent
-""".split()
+# What the small models' prompts are about: their words become single tokens.
+_CORPUS = """
+a an the with and of on in short long two big small tall round striped checked dotted plain
+spotted red orange yellow green blue purple pink brown black white grey teal navy olive cyan
+magenta violet crimson golden cream beige turquoise lime maroon pale dark light bright portrait
+person face hair hat woman man child t-shirt shirt dress trousers jumper coat skirt jacket cat dog
+fish bird rabbit turtle horse butterfly flower tree cactus potted plant mushroom bush palm bag
+glasses watch shoe hat umbrella ring necklace chair table lamp sofa shelf bed stool cupboard car
+bus boat sailing balloon truck bicycle train plane rocket house tower temple bridge castle
+lighthouse church tent
+"""
 
 
 def write_tokenizers(folder: Path, size: int = 640) -> tuple[dict[str, Path], int, dict[str, int]]:
@@ -50,8 +52,8 @@ def write_tokenizers(folder: Path, size: int = 640) -> tuple[dict[str, Path], in
             show_progress=False,
         )
         # Four times each, so that every word is merged whole before rare pairs are.
-        tokenizer.train_from_iterator([" ".join(_WORDS)] * 4, trainer)
-        ids = {token: tokenizer.token_to_id(token) for token in special}
+        tokenizer.train_from_iterator([_CORPUS] * 4, trainer)
+        ids: dict[str, int] = {token: place for place, token in enumerate(special)}
         tokenizer.post_processor = processors.TemplateProcessing(
             single=template, special_tokens=[(token, ids[token]) for token in special]
         )

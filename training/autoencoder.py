@@ -1,20 +1,21 @@
-"""Fitting the patch autoencoder: its linear part in closed form, its deblocking decoder by descent."""
+"""Fitting the patch autoencoder: linear part in closed form, deblocking decoder by descent."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
 from a2edit.model.autoencoder import PatchAutoencoder
 from a2edit.training.data import PairFactory
 from a2edit.training.masks import MaskMix
-from torch import Tensor, nn
-from torch.nn import functional
 
 # Photographs and text have detail that drawings lack; white noise of this strength in the fitted
 # covariance keeps the components from specialising in the drawings' flat areas.
 _DETAIL = 0.02
 
 
-def fit_autoencoder(vae: nn.Module, factory: PairFactory, samples: int = 300) -> None:
+def fit_autoencoder(vae: nn.Module, factory: PairFactory, samples: int) -> None:
     """Closed-form start of a `PatchAutoencoder`; any other autoencoder is left as it is."""
     if not isinstance(vae, PatchAutoencoder):
         return
@@ -35,7 +36,7 @@ def autoencoder_loss(vae: nn.Module, canvas: Tensor) -> Tensor:
     pixels = canvas.permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
         latents = vae.encode(pixels).latent_dist.mode()  # type: ignore[operator]
-        # The sampler leaves errors in its latents; a decoder that has seen some does not amplify them.
+        # The sampler leaves errors in latents; a decoder that has seen some does not amplify them.
         latents = latents + 0.05 * torch.randn_like(latents)
     decoded: Tensor = vae.decode(latents, return_dict=True).sample  # type: ignore[operator]
     loss = functional.l1_loss(decoded, pixels)

@@ -9,10 +9,6 @@ from pathlib import Path
 
 import click
 import torch
-from a2edit.model.architectures import MINI, new_checkpoint
-from a2edit.runtime.errors import A2EditError
-from a2edit.training.loop import LoopSettings, Trainer, stages_left
-from a2edit.training.stages import MINI_STAGES, Stage
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,6 +18,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from a2edit.model.architectures import MINI, new_checkpoint
+from a2edit.runtime.errors import A2EditError
+from a2edit.training.loop import LoopSettings, Trainer, stages_left
+from a2edit.training.stages import MINI_STAGES, Stage
+
 
 @click.group()
 @click.version_option(package_name="a2edit")
@@ -30,18 +31,33 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("build/train/a2edit-mini"),
-              show_default=True, help="Folder of the run; a run that is there is taken up.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("build/train/a2edit-mini"),
+    show_default=True,
+    help="Folder of the run; a run that is there is taken up.",
+)
 @click.option("--restart", is_flag=True, help="Discard what is in the folder.")
 @click.option("--seed", default=0, show_default=True, help="Of weights, samples and noise.")
-@click.option("--steps", "overrides", multiple=True, metavar="STAGE=N",
-              help="Another number of steps for a stage; repeatable.")
+@click.option(
+    "--steps",
+    "overrides",
+    multiple=True,
+    metavar="STAGE=N",
+    help="Another number of steps for a stage; repeatable.",
+)
 @click.option("--sheet-every", default=500, show_default=True, help="Steps between contact sheets.")
 @click.option("--workers", default=1, show_default=True, help="Processes that draw samples.")
 @click.option("--threads", default=0, help="Threads of the processor to compute with (0: all).")
 def mini(
-    out: Path, restart: bool, seed: int, overrides: tuple[str, ...], sheet_every: int,
-    workers: int, threads: int,
+    out: Path,
+    restart: bool,
+    seed: int,
+    overrides: tuple[str, ...],
+    sheet_every: int,
+    workers: int,
+    threads: int,
 ) -> None:
     """Train a2edit-mini from nothing: autoencoder, base, then experts and gate in three stages."""
     try:
@@ -67,7 +83,8 @@ def _with_overrides(stages: tuple[Stage, ...], overrides: tuple[str, ...]) -> tu
         name, _, count = override.partition("=")
         if name not in names or not count.isdecimal():
             raise click.BadParameter(
-                f"{override!r} is no STAGE=N; the stages are {', '.join(names)}", param_hint="--steps"
+                f"{override!r} is no STAGE=N; the stages are {', '.join(names)}",
+                param_hint="--steps",
             )
         stages = tuple(
             replace(stage, steps=int(count)) if stage.name == name else stage for stage in stages
@@ -77,8 +94,12 @@ def _with_overrides(stages: tuple[Stage, ...], overrides: tuple[str, ...]) -> tu
 
 def _run(trainer: Trainer) -> None:
     columns = (
-        TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     with Progress(*columns) as progress:
         tasks = {

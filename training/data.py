@@ -8,15 +8,16 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.config import MoTConfig
 from a2edit.runtime.layout import diptych, reference_panel, reference_square, tight_box
 from a2edit.training.masks import MaskMix, draw_mask
 from a2edit.training.scenes import CATEGORIES, Sample, draw_sample
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 # A held-out sample's seed never meets a training sample's.
 _HELD_OUT_SEEDS = 1 << 40
@@ -25,7 +26,7 @@ _PROMPT_DROPOUT = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A square of side × side tokens of the target panel (and of the reference's, when there is one).
+    """A square of side × side tokens of the target panel (and the same of a reference panel).
 
     RoPE sees differences of positions only, so a model may learn on the tokens in and around the
     mask and run on all of them; half the side costs a quarter of the time.
@@ -158,7 +159,7 @@ class PairFactory:
 
 
 class _Groups(Dataset[list[Batch]]):
-    """Item g is `group` batches, their samples sorted by window side so that few tokens are wasted."""
+    """Item g is `group` batches, samples sorted by window side so that few tokens are wasted."""
 
     def __init__(
         self, factory: PairFactory, mix: MaskMix, batch: int, sides: tuple[int, ...], group: int

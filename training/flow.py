@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.graphs import GraphModule, encode_latents, make_graphs
 from a2edit.model.latents import image_ids, pack
 from a2edit.model.routing import anchor_guided_routing
 from a2edit.training.data import Batch
-from torch import Tensor
 
 # Loss weights a token: the mask's share on the target, and a floor that keeps the rest in shape.
 _FLOOR, _REFERENCE = 0.1, 0.05

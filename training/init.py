@@ -9,6 +9,8 @@ own. Everything stays trainable.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers import FluxTransformer2DModel
 from torch import Tensor, nn
@@ -37,7 +39,12 @@ def start_transformer(transformer: FluxTransformer2DModel, offset_columns: int) 
     for block in transformer.transformer_blocks:
         _identity_modulation(block.norm1.linear, width, (2, 5))
         _identity_modulation(block.norm1_context.linear, width, (2, 5))
-        outputs = (block.attn.to_out[0], block.attn.to_add_out, block.ff.net[2], block.ff_context.net[2])
+        outputs = (
+            block.attn.to_out[0],
+            block.attn.to_add_out,
+            block.ff.net[2],
+            block.ff_context.net[2],
+        )
         for linear in outputs:
             linear.weight.mul_(shrink)
     for block in transformer.single_transformer_blocks:
@@ -60,7 +67,7 @@ def _identity_modulation(linear: nn.Linear, width: int, gates: tuple[int, ...]) 
 
 
 def _start_embedding(transformer: FluxTransformer2DModel) -> None:
-    """Noisy and masked-image latents each get channels of their own; the mask the remaining ones."""
+    """Noisy and masked-image latents each get channels of their own; the mask gets the rest."""
     latent = transformer.config.out_channels
     embed, out = transformer.x_embedder.weight, transformer.proj_out.weight
     embed.mul_(0.1)
@@ -76,9 +83,9 @@ def _start_embedding(transformer: FluxTransformer2DModel) -> None:
     out[:, 2 * latent : 3 * latent] -= 0.7 * eye
 
 
-def _point(attention: nn.Module, config: object, columns: int) -> None:
+def _point(attention: Any, config: Any, columns: int) -> None:
     """Make head 0 score keys by their offset, with its peak `columns` to the left, same row."""
-    axes: tuple[int, int, int] = config.axes_dims_rope  # type: ignore[attr-defined]
+    axes: tuple[int, int, int] = config.axes_dims_rope
     query, turned, used = torch.zeros(sum(axes)), torch.zeros(sum(axes)), torch.zeros(sum(axes))
     for axis, shift in ((1, 0), (2, columns)):
         start = sum(axes[:axis])
@@ -90,10 +97,10 @@ def _point(attention: nn.Module, config: object, columns: int) -> None:
             used[pair] = 1
     size = sum(axes) ** 0.5 / query.norm()
     for linear, vector in ((attention.to_q, query), (attention.to_k, turned)):
-        linear.weight[: sum(axes)] *= 0.1  # type: ignore[index]
-        linear.bias[: sum(axes)] = vector * size  # type: ignore[index]
+        linear.weight[: sum(axes)] *= 0.1
+        linear.bias[: sum(axes)] = vector * size
     for norm in (attention.norm_q, attention.norm_k):
-        norm.weight.mul_(1 + (_SHARPNESS - 1) * used)  # type: ignore[union-attr,operator]
+        norm.weight.mul_(1 + (_SHARPNESS - 1) * used)
 
 
 def _carry_reference(transformer: FluxTransformer2DModel) -> None:

@@ -1,9 +1,9 @@
-"""The training loop: stages in order, EMA, metrics, contact sheets, and a stop that loses nothing."""
+"""The training loop: stages in order, EMA, metrics, contact sheets, a stop that loses nothing."""
 
 from __future__ import annotations
 
 import csv
-import os
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import eject, inject
 from a2edit.runtime.errors import CheckpointError
@@ -21,7 +23,6 @@ from a2edit.training.flow import FlowModel, NoiseLevels
 from a2edit.training.init import start_transformer
 from a2edit.training.sheet import draw_sheet
 from a2edit.training.stages import Stage
-from torch import Tensor, nn
 
 _TRAINED = {
     "autoencoder": ("vae",),
@@ -41,6 +42,7 @@ class LoopSettings:
         clip: norm that gradients are clipped to.
         save_every, sheet_every: steps.
         workers: processes that draw samples.
+        fit_samples: drawings that the autoencoder's linear part is fitted to.
     """
 
     folder: Path
@@ -50,6 +52,7 @@ class LoopSettings:
     save_every: int = 100
     sheet_every: int = 500
     workers: int = 1
+    fit_samples: int = 300
 
 
 class Trainer:
@@ -83,7 +86,7 @@ class Trainer:
             state = torch.load(self._state_path, map_location=self.device, weights_only=True)
             for name, module in self.checkpoint.modules().items():
                 module.load_state_dict(state["modules"][name])
-        except (OSError, RuntimeError, KeyError, EOFError) as error:
+        except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
             raise CheckpointError(
                 f"{self._state_path} cannot be taken up: {error}. "
                 "Give another --out, or --restart to begin anew"
@@ -99,7 +102,7 @@ class Trainer:
         }
         work = self._state_path.with_suffix(".tmp")
         torch.save(state, work)
-        os.replace(work, self._state_path)
+        work.replace(self._state_path)
 
     # -- running ---------------------------------------------------------------------------------
 
@@ -110,7 +113,7 @@ class Trainer:
             config = self.checkpoint.config
             columns = config.size // 16 if config.layout == "diptych" else 0
             start_transformer(self.checkpoint.transformer, columns)
-            fit_autoencoder(self.checkpoint.vae, self.factory)
+            fit_autoencoder(self.checkpoint.vae, self.factory, self.settings.fit_samples)
         for stage in self.stages:
             if self.done.get(stage.name, 0) < stage.steps:
                 self._stage(stage, progress)
@@ -133,18 +136,23 @@ class Trainer:
         if first and self.pending is not None:
             optimiser.load_state_dict(self.pending["optimiser"])
             average = self.pending["average"]
+        transformer = self.checkpoint.transformer
+        if self.device.type == "cpu":
+            # On a CPU, at these lengths, the fused kernel's backward is the slower one.
+            transformer.set_attention_backend("_native_math")
         if stage.trains == "experts":
-            inject(self.checkpoint.transformer, self.checkpoint.experts)
+            inject(transformer, self.checkpoint.experts)
         try:
             self._steps(stage, first, parameters, optimiser, average, progress)
         finally:
             if stage.trains == "experts":
                 self.checkpoint.experts.weights = None
-                eject(self.checkpoint.transformer, self.checkpoint.experts)
+                eject(transformer, self.checkpoint.experts)
+            transformer.reset_attention_backend()
             for module in trained:
                 module.requires_grad_(False)
         with torch.no_grad():
-            torch._foreach_copy_(parameters, average)
+            torch._foreach_copy_(list[Tensor](parameters), average)
         self._save(optimiser, average)
 
     def _steps(
@@ -169,10 +177,12 @@ class Trainer:
         )
         for step in range(first, stage.steps):
             began = time.perf_counter()
-            torch.manual_seed(settings.seed * 1_000_003 + offset + step)
             for group in optimiser.param_groups:
                 group["lr"] = stage.rate * _rate(stage, step)
             batch = next(samples).to(self.device)
+            # After the batch: a loader draws from torch's generator when it starts, and a resumed
+            # run starts one in the middle of the curve.
+            torch.manual_seed(settings.seed * 1_000_003 + offset + step)
             extra: dict[str, float] = {}
             if stage.trains == "autoencoder":
                 loss = autoencoder_loss(self.checkpoint.vae, batch.canvas)
@@ -182,19 +192,19 @@ class Trainer:
                     extra = _gate_figures(self.flow.route(logits.detach()))
                     loss = loss + stage.balance * _imbalance(logits)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             norm = nn.utils.clip_grad_norm_(parameters, settings.clip)
             optimiser.step()
             # A young average follows closely, so that it forgets the start.
             decay = min(settings.ema, (1 + step) / (10 + step))
             with torch.no_grad():
-                torch._foreach_lerp_(average, parameters, 1 - decay)
+                torch._foreach_lerp_(average, list[Tensor](parameters), 1 - decay)
             self.done[stage.name] = step + 1
             self._log(stage, step, loss.item(), norm.item(), time.perf_counter() - began, extra)
             progress(stage, step + 1, loss.item())
             last = step + 1 == stage.steps
             if (step + 1) % settings.sheet_every == 0 or last:
-                with _swapped(parameters, average):
+                with _Swapped(parameters, average):
                     self._sheet(stage, step + 1)
                     self._write_checkpoint()
             if (step + 1) % settings.save_every == 0 or last:
@@ -210,7 +220,12 @@ class Trainer:
         )
 
     def _log(
-        self, stage: Stage, step: int, loss: float, norm: float, seconds: float,
+        self,
+        stage: Stage,
+        step: int,
+        loss: float,
+        norm: float,
+        seconds: float,
         extra: dict[str, float],
     ) -> None:
         path = self.settings.folder / "metrics.csv"
@@ -241,7 +256,7 @@ def _rate(stage: Stage, step: int) -> float:
 
 
 def _imbalance(logits: Tensor) -> Tensor:
-    """How far the batch's mean gate table is from even: KL(mean ‖ uniform), averaged over blocks."""
+    """How far the batch's mean gate table is from even: KL(mean ‖ uniform), mean over blocks."""
     mean = torch.softmax(logits, -1).mean(0)
     return (mean * (mean * mean.shape[-1]).log()).sum(-1).mean()
 
@@ -257,7 +272,7 @@ def _gate_figures(weights: Tensor) -> dict[str, float]:
     }
 
 
-class _swapped:
+class _Swapped:
     """The averaged weights in the model's place, for as long as the block runs."""
 
     def __init__(self, parameters: list[nn.Parameter], average: list[Tensor]) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
+
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import unmerged
 from a2edit.model.graphs import make_graphs
@@ -13,15 +17,18 @@ from a2edit.runtime.sampler import noise, sigmas
 from a2edit.training.data import PairFactory
 from a2edit.training.masks import MaskMix
 from a2edit.training.scenes import CATEGORIES
-from PIL import Image
-from torch import Tensor
 
 _ROUGH = MaskMix(rough=1.0)
 
 
 @torch.no_grad()
 def draw_sheet(
-    checkpoint: Checkpoint, factory: PairFactory, path: Path, *, experts: bool, steps: int | None = None
+    checkpoint: Checkpoint,
+    factory: PairFactory,
+    path: Path,
+    *,
+    experts: bool,
+    steps: int | None = None,
 ) -> float:
     """Edit one held-out case a category and save rows of (input, reference, edit, truth).
 
@@ -49,7 +56,7 @@ def draw_sheet(
     guidance = torch.full((count,), config.guidance, device=device)
 
     def denoise(latents: Tensor) -> Tensor:
-        for now, after in zip(levels[:-1], levels[1:], strict=True):
+        for now, after in itertools.pairwise(levels):
             latents = graphs["dit"](
                 latents,
                 conditioning,

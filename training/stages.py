@@ -43,7 +43,7 @@ BOX = MaskMix(box=1.0)
 # The base must know every kind of mask before the experts refine it.
 EVERY = MaskMix(fine=0.2, rough=0.4, box=0.25, free=0.15)
 
-_WINDOWS = (8, 10, 12)
+_WINDOWS = (7, 8, 9, 10, 12)
 
 # The experts' stages keep the paper's proportions, 3000 : 1500 : 1500 (SPEC §8).
 MINI_STAGES: tuple[Stage, ...] = (

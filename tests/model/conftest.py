@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from a2edit.model.architectures import TINY, new_checkpoint, randomise_experts
 from a2edit.model.checkpoint import Checkpoint
 

@@ -1,4 +1,4 @@
-"""Experts: unmerged = merged = PEFT; files keep what they hold; what cannot be merged is refused."""
+"""Experts: unmerged = merged = PEFT; files keep what they hold; unmergeable ones are refused."""
 
 import json
 from collections.abc import Callable
@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import FluxTransformer2DModel
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
+
 from a2edit.model.architectures import TINY, new_checkpoint, randomise_experts
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import merged_state, routed_linears, unmerged
 from a2edit.model.graphs import DitGraph
 from a2edit.model.peft_files import load_experts, save_experts
 from a2edit.runtime.errors import CheckpointError
-from diffusers import FluxTransformer2DModel
-from peft import PeftModel
-from peft.tuners.lora import LoraLayer
-from safetensors.torch import load_file, save_file
 
 
 def _table(checkpoint: Checkpoint, seed: int = 0) -> torch.Tensor:
@@ -45,7 +46,9 @@ def test_merged_equals_unmerged(tiny: Checkpoint) -> None:
     got = _velocity(graph)
     tiny.transformer.load_state_dict(original)
     assert _relative(got, expected) < 1e-5
-    assert _relative(base, expected) > 1e-2, "the experts must matter for this test to mean anything"
+    assert _relative(base, expected) > 1e-2, (
+        "the experts must matter for this test to mean anything"
+    )
     assert torch.equal(_velocity(graph), base), "ejecting and restoring leaves the base pristine"
 
 
@@ -117,7 +120,7 @@ def _set(key: str, value: object) -> Callable[[Path], None]:
 def _drop_tensor(folder: Path) -> None:
     path = folder / "expert_01/adapter_model.safetensors"
     tensors = load_file(path)
-    tensors.pop(sorted(tensors)[0])
+    tensors.pop(min(tensors))
     save_file(tensors, path)
 
 
@@ -163,7 +166,8 @@ def test_training_reaches_experts_and_gate_only(tmp_path: Path) -> None:
     graph = DitGraph(checkpoint)
     with unmerged(checkpoint.transformer, checkpoint.experts, table):
         graph(*graph.example_inputs()).square().mean().backward()
-    assert table.grad is not None and table.grad.abs().sum() > 0
+    assert table.grad is not None
+    assert table.grad.abs().sum() > 0
     assert all(pair.A.grad is not None for pair in checkpoint.experts.pairs)
     assert all(p.grad is None for p in checkpoint.transformer.parameters())
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from a2edit.model.latents import image_ids, mask_tokens, pack, unpack
-from a2edit.runtime.sampler import sigmas
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxFillPipeline
 from diffusers.pipelines.flux.pipeline_flux_fill import calculate_shift, retrieve_timesteps
+
+from a2edit.model.latents import image_ids, mask_tokens, pack, unpack
+from a2edit.runtime.sampler import sigmas
 
 
 def _latents(height: int, width: int) -> torch.Tensor:

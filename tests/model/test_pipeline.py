@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxFillPipeline
+
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.graphs import VaeEncoderGraph
 from a2edit.model.latents import mask_tokens
 from a2edit.model.pipeline import A2EditPipeline
 from a2edit.runtime.request import EditRequest
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxFillPipeline
 
 
 def _request(seed: int = 0, **changes: object) -> EditRequest:

@@ -6,9 +6,10 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from a2edit.model.routing import anchor_guided_routing
 from hypothesis import given
 from hypothesis import strategies as st
+
+from a2edit.model.routing import anchor_guided_routing
 
 # A coarse grid, so that ties happen.
 _LOGITS = st.lists(st.integers(-8, 8).map(lambda i: i / 4), min_size=1, max_size=8)

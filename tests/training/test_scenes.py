@@ -57,7 +57,7 @@ def test_shapes_types_and_mask_values(samples: list[Sample]) -> None:
 def test_tight_boxes_have_the_promised_sizes(samples: list[Sample]) -> None:
     for sample in samples:
         box = tight_box(sample.scene_mask)
-        assert 0.35 * 256 <= max(box.x1 - box.x0, box.y1 - box.y0) <= 0.6 * 256
+        assert 0.31 * 256 <= max(box.x1 - box.x0, box.y1 - box.y0) <= 0.6 * 256
         box = tight_box(sample.reference_mask)
         assert 0.8 * 256 <= max(box.x1 - box.x0, box.y1 - box.y0) <= 256
 

@@ -17,7 +17,7 @@ from a2edit.training.scenes.style import Style
 # Objects are drawn larger than the reference shows them, which smooths their edges.
 _OVERSAMPLING = 1.5
 # Longer side of the object's tight box, as a share of the scene's side.
-_IN_SCENE = (0.4, 0.59)
+_IN_SCENE = (0.34, 0.53)
 _IN_REFERENCE = (0.86, 0.95)
 _TURN_DEGREES = 5.0
 _BRIGHTNESS = 0.08
