@@ -32,7 +32,8 @@ class EditRequest:
     reference_mask: ImageSource | None = (
         None  # white = the object; default: alpha, or a plain border
     )
-    boxes: Sequence[Box | str | Sequence[int]] = ()  # x0,y0,x1,y1 in pixels of the image, half open
+    # x0,y0,x1,y1 in pixels of the image, half open; any number of them
+    boxes: Sequence[Box | str | Sequence[int]] = ()
     prompt: str = ""
     steps: int | None = None  # default: the bundle's
     seed: int = 0
@@ -46,7 +47,8 @@ class EditRequest:
             )
         if not isinstance(self.prompt, str):
             raise RequestError(f"prompt must be text, got {self.prompt!r}")
-        object.__setattr__(self, "boxes", tuple(Box.of(box) for box in self.boxes))
+        boxes = [self.boxes] if isinstance(self.boxes, str) else self.boxes
+        object.__setattr__(self, "boxes", tuple(Box.of(box) for box in boxes))
         if self.steps is not None:
             check_steps(self.steps)
         check_seed(self.seed)

@@ -137,6 +137,11 @@ def test_prepare_lays_out_redux(spec: Spec) -> None:
     assert prepared.mask.shape == (64, 64)
 
 
+def test_one_box_may_come_alone() -> None:
+    scene = np.zeros((50, 70, 3), np.uint8)
+    assert EditRequest(image=scene, reference=scene, boxes="1,2,3,4").boxes == (Box(1, 2, 3, 4),)
+
+
 def test_mask_and_boxes_add_up(spec: Spec) -> None:
     scene = np.zeros((50, 70, 3), np.uint8)
     mask = np.zeros((50, 70), np.uint8)
