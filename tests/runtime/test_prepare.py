@@ -47,7 +47,7 @@ def test_the_window(case: tuple[int, int, Box], size: int) -> None:
     assert window.y1 >= box.y1
     if window.width <= short:
         assert window.inside(width, height)
-    if 3 * longer <= short and longer >= size // 8:
+    if 3 * longer <= short and longer >= max(size // 8, 2 * (FEATHER + 2)):
         assert 2 * longer <= window.width <= 3 * longer
     # never so tight that the seam is cut, but by the picture's own edge
     for room, edge in (
