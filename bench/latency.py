@@ -19,6 +19,7 @@ from PIL import Image
 
 from a2edit.bench.figures import Edits
 from a2edit.bench.heldout.cases import Case, drawn_case
+from a2edit.bench.reference import torch_reference
 from a2edit.bench.rows import Row, Setup
 from a2edit.bench.timed import open_timed
 from a2edit.runtime.errors import EngineError
@@ -51,7 +52,7 @@ def measure(plan: Plan, note: Note) -> list[Row]:
     if plan.baked:
         sides["engine, baked"] = open_timed(plan.baked)[0]
     note("loading the torch reference")
-    sides["torch, unmerged"] = _torch_reference(plan.model)
+    sides["torch, unmerged"] = torch_reference(plan.model)
 
     note(f"warm edits, {plan.rounds} rounds of {', '.join(sides)}")
     seconds = interleaved(sides, case, steps, plan.rounds, time.perf_counter)
@@ -92,14 +93,6 @@ def interleaved(
             if turn >= 0:
                 seconds[side].append(clock() - start)
     return seconds
-
-
-def _torch_reference(model: str) -> Edits:
-    # torch takes seconds to load, and only this comparison needs it
-    from a2edit.model.checkpoint import Checkpoint
-    from a2edit.model.pipeline import A2EditPipeline
-
-    return A2EditPipeline(Checkpoint.load(model))
 
 
 def _own_share(editor: Edits, spent: list[float], case: Case, steps: int, seed: int) -> float:

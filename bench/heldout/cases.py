@@ -30,7 +30,8 @@ class Case:
 
     def request(self, steps: int | None = None, seed: int = 0) -> EditRequest:
         """The edit, asked for as a user would: boxes as boxes, other regions as a mask."""
-        prompt = f"a {self.name.split(' ')[0]}"
+        word = self.name.split(" ")[0]
+        prompt = f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
         if self.kind == "box":
             return EditRequest(
                 image=self.scene,
