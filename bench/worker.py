@@ -36,7 +36,7 @@ def main(side: str, model: str, request: str) -> dict[str, float]:
 
 
 def peak_resident_mb() -> float:
-    """This process's own peak, in MB.
+    """The peak resident set of this very process, in MB.
 
     Linux keeps the parent's peak in ru_maxrss across fork and exec, so a small child of a large
     process would report the parent's; VmHWM starts anew with the program.
