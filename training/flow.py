@@ -59,6 +59,13 @@ class FlowModel:
         logits: Tensor = self.checkpoint.gate(conditioning, reference, text)
         return logits
 
+    @torch.no_grad()
+    def gate_logits_of(self, batch: Batch) -> Tensor:
+        """Logits [B, L, N] of a batch, without a gradient."""
+        _, conditioning = self.latents(batch)
+        text, reference, _ = self.context(batch)
+        return self.gate_logits(conditioning, reference, text)
+
     def route(self, logits: Tensor) -> Tensor:
         config = self.checkpoint.config
         return anchor_guided_routing(

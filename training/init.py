@@ -15,6 +15,8 @@ import torch
 from diffusers import FluxTransformer2DModel
 from torch import Tensor, nn
 
+from a2edit.model.gate import ConditioningGate
+
 # Shares of the pointer's energy over a RoPE axis's fastest frequencies: sharp, and no second peak
 # within a diptych of 32 columns.
 _ENERGY = (0.4, 0.3, 0.2, 0.1)
@@ -116,3 +118,23 @@ def _carry_reference(transformer: FluxTransformer2DModel) -> None:
 def _copy(weight: Tensor, rows: int, columns: int, count: int) -> None:
     weight[rows : rows + count] *= 0.1
     weight[rows : rows + count, columns : columns + count] += torch.eye(count)
+
+
+@torch.no_grad()
+def spread_gate(gate: ConditioningGate, logits: Tensor, spread: float = 1.0) -> None:
+    """Make requests disagree about their experts from the first step on.
+
+    A gate that starts even sends every sample to all experts alike; they then learn the same thing
+    and give the gate nothing to choose by. So its heads are rescaled until, over some samples,
+    every logit has mean 0 and standard deviation `spread`: which expert sees what is random, but
+    it is the same for requests that look alike. Training is as in the paper from there on.
+
+    Args:
+        gate: rescaled in place.
+        logits: [S, L, N], what the gate says now about S samples.
+        spread: standard deviation over the samples to start with.
+    """
+    flat = logits.flatten(1)
+    gain = spread / flat.std(0).clamp_min(1e-6)
+    gate.heads.weight.mul_(gain[:, None])
+    gate.heads.bias.copy_((gate.heads.bias - flat.mean(0)) * gain)

@@ -20,9 +20,12 @@ from a2edit.runtime.errors import CheckpointError
 from a2edit.training.autoencoder import autoencoder_loss, fit_autoencoder
 from a2edit.training.data import PairFactory, batches
 from a2edit.training.flow import FlowModel, NoiseLevels
-from a2edit.training.init import start_transformer
+from a2edit.training.init import spread_gate, start_transformer
 from a2edit.training.sheet import draw_sheet
 from a2edit.training.stages import Stage
+
+# Index of the first batch that the gate's start is measured on; stages begin at millions.
+_GATE_SAMPLES = 20_000
 
 _TRAINED = {
     "autoencoder": ("vae",),
@@ -133,6 +136,8 @@ class Trainer:
         )
         average = [parameter.detach().clone() for parameter in parameters]
         first = self.done.get(stage.name, 0)
+        if stage.trains == "experts" and not self._experts_began():
+            self._spread_gate(stage)
         if first and self.pending is not None:
             optimiser.load_state_dict(self.pending["optimiser"])
             average = self.pending["average"]
@@ -154,6 +159,19 @@ class Trainer:
         with torch.no_grad():
             torch._foreach_copy_(list[Tensor](parameters), average)
         self._save(optimiser, average)
+
+    def _target(self, canvas: Tensor) -> Tensor:
+        """The target panel u8 [B, S, S, 3] of a canvas: the only one that is ever decoded."""
+        return canvas[:, :, -self.checkpoint.config.size :]
+
+    def _experts_began(self) -> bool:
+        return any(self.done.get(s.name, 0) for s in self.stages if s.trains == "experts")
+
+    def _spread_gate(self, stage: Stage) -> None:
+        """Rescale the gate by its logits on samples that no stage trains on."""
+        samples = batches(self.factory, stage.masks, 16, first=_GATE_SAMPLES, workers=0)
+        logits = [self.flow.gate_logits_of(next(samples).to(self.device)) for _ in range(8)]
+        spread_gate(self.checkpoint.gate, torch.cat(logits))
 
     def _steps(
         self,
@@ -185,7 +203,7 @@ class Trainer:
             torch.manual_seed(settings.seed * 1_000_003 + offset + step)
             extra: dict[str, float] = {}
             if stage.trains == "autoencoder":
-                loss = autoencoder_loss(self.checkpoint.vae, batch.canvas)
+                loss = autoencoder_loss(self.checkpoint.vae, self._target(batch.canvas))
             else:
                 loss, logits = self.flow.loss(batch, experts=stage.trains == "experts")
                 if logits is not None:

@@ -7,7 +7,7 @@ from diffusers.models.embeddings import apply_rotary_emb
 
 from a2edit.model.architectures import MINI, new_checkpoint
 from a2edit.model.latents import image_ids
-from a2edit.training.init import start_transformer
+from a2edit.training.init import spread_gate, start_transformer
 
 
 def test_pointer_head_finds_the_aligned_reference_token(tmp_path: Path) -> None:
@@ -27,6 +27,19 @@ def test_pointer_head_finds_the_aligned_reference_token(tmp_path: Path) -> None:
     right, left = place[:, 16:].reshape(-1), place[:, :16].reshape(-1)
     assert torch.equal(shares[right].argmax(-1), left)
     assert shares[right, left].mean() > 0.5
+
+
+def test_the_gate_starts_with_requests_that_disagree(tmp_path: Path) -> None:
+    gate = new_checkpoint(MINI, tmp_path).gate
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(64, 4, width, generator=generator) for width in (320, 128, 128)]
+    with torch.no_grad():
+        even = torch.softmax(gate(*inputs), -1)
+        spread_gate(gate, gate(*inputs), spread=1.0)
+        logits = gate(*inputs)
+    torch.testing.assert_close(logits.mean(0), torch.zeros(6, 8), atol=1e-4, rtol=0)
+    torch.testing.assert_close(logits.std(0), torch.ones(6, 8), atol=1e-4, rtol=0)
+    assert torch.softmax(logits, -1).std(0).mean() > 3 * even.std(0).mean()
 
 
 def test_modulation_starts_at_the_identity(tmp_path: Path) -> None:
