@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from a2edit.export.bake import link_or_copy
 from a2edit.export.chain import Made, file_hash
 from a2edit.export.compile import openvino as compiler
 from a2edit.export.report import report_page
@@ -233,8 +232,9 @@ def _precision(pieces: Pieces, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _place(source: Path, target: Path) -> None:
+    # A copy: a bundle stands alone, and ONNX's own tools refuse external data with hard links.
     target.parent.mkdir(parents=True, exist_ok=True)
-    link_or_copy(source, target)
+    shutil.copyfile(source, target)
 
 
 def _read_json(path: Path) -> Any:

@@ -19,9 +19,7 @@ def run(model: ir.Model, passes: Sequence[ir.passes.PassBase], graph: str) -> ir
     for each in passes:
         try:
             model = each(model).model
-        except ir.passes.PassError as error:
-            cause = error.__cause__ or error
-            raise EngineError(
-                f"graph {graph}: pass {type(each).__name__} failed: {cause}"
-            ) from error
+        except (ir.passes.InvariantError, ir.passes.PassError, ValueError) as error:
+            name = type(each).__name__
+            raise EngineError(f"graph {graph}: pass {name} failed: {error}") from error
     return model

@@ -14,9 +14,10 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 def linear(seed: int, block: int = 0, *, moments: bool = False) -> LinearFactors:
     rng = np.random.default_rng(seed)
-    draw = lambda *shape: rng.standard_normal(shape).astype(np.float32)  # noqa: E731
-    second = rng.uniform(0.1, 2, 5).astype(np.float32) if moments else None
-    return LinearFactors(block, draw(N, RANK, 5), draw(N, 4, RANK), draw(4, 5), second)
+    second = np.asarray(rng.uniform(0.1, 2, 5), np.float32) if moments else None
+    shapes = (N, RANK, 5), (N, 4, RANK), (4, 5)
+    A, B, base = (np.asarray(rng.standard_normal(shape), np.float32) for shape in shapes)
+    return LinearFactors(block, A, B, base, second)
 
 
 def deltas(found: LinearFactors) -> np.ndarray:

@@ -24,7 +24,9 @@ def tables(seed: int, samples: int, distinct: int) -> np.ndarray:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 12), st.integers(1, 12))
-def test_every_sample_has_a_route_and_no_route_is_empty(seed: int, distinct: int, count: int) -> None:
+def test_every_sample_has_a_route_and_no_route_is_empty(
+    seed: int, distinct: int, count: int
+) -> None:
     found = tables(seed, 24, distinct)
     kinds = [f"kind{place % distinct % 3}" for place in range(24)]
     routes = cluster_routes(found, kinds, PLAIN, count)

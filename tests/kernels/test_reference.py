@@ -6,15 +6,19 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from a2edit.kernels.reference import dequantise_rows, merge_weight, quantise_rows
+from a2edit.kernels.reference import FloatArray, dequantise_rows, merge_weight, quantise_rows
 
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def factors(seed: int, experts: int = 4, rank: int = 2, inner: int = 6, outer: int = 5):
+def factors(
+    seed: int, experts: int = 4, rank: int = 2, inner: int = 6, outer: int = 5
+) -> tuple[FloatArray, FloatArray, FloatArray, np.random.Generator]:
+    """Base [outer, inner], A, B, and the generator for more."""
     rng = np.random.default_rng(seed)
-    draw = lambda *shape: rng.standard_normal(shape).astype(np.float32)  # noqa: E731
-    return draw(outer, inner), draw(experts, rank, inner), draw(experts, outer, rank), rng
+    shapes = (outer, inner), (experts, rank, inner), (experts, outer, rank)
+    base, A, B = (np.asarray(rng.standard_normal(shape), np.float32) for shape in shapes)
+    return base, A, B, rng
 
 
 @settings(max_examples=40, deadline=None)
@@ -69,7 +73,7 @@ def test_half_precision_bases_are_rounded_once() -> None:
 def test_quantised_rows_are_within_half_a_step(seed: int, size: float) -> None:
     weight = (factors(seed)[0] * size).astype(np.float32)
     levels, scales = quantise_rows(weight)
-    assert (levels.dtype, scales.dtype) == (np.int8, np.float32)
+    assert (levels.dtype.name, scales.dtype.name) == ("int8", "float32")
     assert np.abs(levels.astype(int)).max(axis=1).tolist() == [127] * len(weight)
     gap = np.abs(dequantise_rows(levels, scales) - weight)
     assert (gap <= scales[:, None] * 0.5001).all()

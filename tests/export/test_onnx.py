@@ -1,0 +1,155 @@
+"""What the ONNX files look like: no weights inside, names kept, no float64, no paths."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from safetensors.numpy import load_file
+
+from a2edit.export.bake import bake
+from a2edit.export.build import GRAPH_NAMES
+from a2edit.export.passes import run
+from a2edit.export.passes.float32 import Float32
+from a2edit.export.passes.qdq import QuantiseRoutedLinears
+from a2edit.export.weights import merged_weights, places, save_weights
+from a2edit.kernels.reference import quantise_rows
+from a2edit.model.checkpoint import Checkpoint
+from a2edit.model.experts import merged_state
+from a2edit.runtime.errors import EngineError
+from a2edit.runtime.manifest import read_manifest
+
+
+def model_of(bundle: Path, name: str) -> ir.Model:
+    return ir.load(bundle / "graphs" / f"{name}.onnx")
+
+
+@pytest.mark.parametrize("name", GRAPH_NAMES)
+def test_parameters_are_outside_and_the_rest_is_small(bundle: Path, name: str) -> None:
+    model = model_of(bundle, name)
+    shared = places(bundle / "graphs/shared.safetensors")
+    for key, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor):
+            assert key in shared
+            assert (tensor.offset, tensor.length) == (shared[key].offset, shared[key].bytes)
+        else:
+            assert tensor is not None
+            assert tensor.nbytes < 20_000, key
+    types = {value.dtype for node in model.graph for value in node.outputs}
+    assert ir.DataType.DOUBLE not in types
+
+
+@pytest.mark.parametrize("name", GRAPH_NAMES)
+def test_nothing_of_the_build_machine_is_in_a_graph(bundle: Path, name: str) -> None:
+    content = (bundle / "graphs" / f"{name}.onnx").read_bytes()
+    for text in (b"site-packages", b"/home/", b"stack_trace", str(bundle.parent).encode()):
+        assert text not in content
+
+
+def test_external_data_is_the_checkpoints(bundle: Path, checkpoint: Checkpoint) -> None:
+    found = load_file(bundle / "graphs/shared.safetensors")
+    weight = checkpoint.transformer.get_parameter("x_embedder.weight").numpy()
+    np.testing.assert_array_equal(found["transformer.x_embedder.weight"], weight)
+    routed = {f"transformer.{linear.name}.weight" for linear in checkpoint.linears}
+    assert not routed & found.keys()
+    assert not any("experts" in key for key in found)
+
+
+def test_routed_weights_are_inputs_in_torchs_layout(bundle: Path, checkpoint: Checkpoint) -> None:
+    graph = read_manifest(bundle).graphs["dit"]
+    shapes = {f"{x.name}.weight": (x.out_features, x.in_features) for x in checkpoint.linears}
+    assert {weight.name: weight.shape for weight in graph.weights} == shapes
+    assert [spec.name for spec in graph.inputs][:2] == ["latents", "conditioning"]
+
+
+def test_weight_sets_are_the_references_merge(bundle: Path, checkpoint: Checkpoint) -> None:
+    import torch
+
+    for name, entry in read_manifest(bundle).routes.items():
+        found = load_file(bundle / f"weights/routes/{name}.safetensors")
+        truth = merged_state(checkpoint.transformer, checkpoint.experts, torch.tensor(entry.table))
+        assert found.keys() == truth.keys()
+        for key, weight in truth.items():
+            np.testing.assert_allclose(found[key], weight.numpy(), rtol=0, atol=1e-6)
+
+
+def test_int8_sets_are_the_merge_quantised_last(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    table = np.full((checkpoint.blocks, 8), 0.3, np.float32)
+    full, small = (merged_weights(checkpoint, table, kind) for kind in ("fp32", "int8"))
+    for linear in checkpoint.linears:
+        levels, scales = quantise_rows(full[f"{linear.name}.weight"])  # type: ignore[arg-type]
+        np.testing.assert_array_equal(small[f"{linear.name}.weight"], levels)
+        np.testing.assert_array_equal(small[f"{linear.name}.scale"], scales)
+    for count in range(2):
+        save_weights(small, tmp_path / f"{count}.safetensors")
+    first, second = (path.read_bytes() for path in sorted(tmp_path.iterdir()))
+    assert first == second
+
+
+def constant(value: ir.Value | None) -> float:
+    assert value is not None
+    assert value.const_value is not None
+    return float(value.const_value.numpy())
+
+
+def test_qdq_gives_a_joined_input_one_scale_a_part(bundle: Path, checkpoint: Checkpoint) -> None:
+    model = model_of(bundle, "dit")
+    ranges = {
+        linear.name: (2.0, 8.0) if linear.name.endswith("proj_out") else (4.0,)
+        for linear in checkpoint.linears
+    }
+    model = run(model, [QuantiseRoutedLinears(ranges)], "dit")
+    quantisers = [node for node in model.graph if node.op_type == "QuantizeLinear"]
+    assert len(quantisers) == sum(map(len, ranges.values()))
+    scales = []
+    for node in model.graph:
+        if node.op_type == "Concat" and len(node.inputs) == 2:
+            makers = [value.producer() for value in node.inputs if value is not None]
+            found = [m for m in makers if m is not None and m.op_type == "DequantizeLinear"]
+            if len(found) == 2:
+                scales.append([constant(maker.inputs[1]) for maker in found])
+    assert scales == [pytest.approx([2 / 127, 8 / 127])] * 2  # TINY has two single blocks
+    types = {value.name: value.dtype for value in model.graph.inputs}
+    for name in ranges:
+        assert types[f"{name}.weight"] == ir.DataType.INT8
+        assert types[f"{name}.scale"] == ir.DataType.FLOAT
+    assert {n.op_type for n in model.graph if n.op_type == "Gemm"}  # the rest stays as it was
+
+
+def test_a_failing_pass_says_which_it_was(bundle: Path) -> None:
+    with pytest.raises(EngineError, match=r"graph dit: pass QuantiseRoutedLinears failed.*nowhere"):
+        run(model_of(bundle, "dit"), [QuantiseRoutedLinears({"nowhere": (1.0,)})], "dit")
+
+
+def test_float64_is_cast() -> None:
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=[2])
+    wide = ir.node("Cast", [x], attributes={"to": int(ir.DataType.DOUBLE)})
+    angle = ir.node("Sin", wide.outputs)
+    back = ir.node("Cast", angle.outputs, attributes={"to": int(ir.DataType.FLOAT)})
+    for node, kind in ((wide, "DOUBLE"), (angle, "DOUBLE"), (back, "FLOAT")):
+        node.outputs[0].dtype = ir.DataType[kind]
+    graph = ir.Graph([x], back.outputs, nodes=[wide, angle, back], opset_imports={"": 20})
+    model = run(ir.Model(graph, ir_version=10), [Float32()], "tiny")
+    assert {value.dtype for node in model.graph for value in node.outputs} == {ir.DataType.FLOAT}
+
+
+def test_baking_leaves_the_requests_inputs_only(bundle: Path, tmp_path: Path) -> None:
+    route = next(iter((bundle / "weights/routes").iterdir()))
+    path = bake(
+        bundle / "graphs/dit.onnx", bundle / "graphs/shared.safetensors", route, tmp_path / "parts"
+    )
+    baked, free = ir.load(path), model_of(bundle, "dit")
+    names = {spec.name for spec in read_manifest(bundle).graphs["dit"].inputs}
+    assert (
+        {value.name for value in baked.graph.inputs} == names < {v.name for v in free.graph.inputs}
+    )
+    content = (path.parent / "route.safetensors").read_bytes()
+    for name, weight in load_file(route).items():
+        tensor = baked.graph.initializers[name].const_value
+        assert isinstance(tensor, ir.ExternalTensor)
+        first, length = tensor.offset, tensor.length
+        assert first is not None
+        assert length is not None
+        assert (tensor.dtype.numpy(), tuple(tensor.shape.numpy())) == (weight.dtype, weight.shape)
+        assert content[first : first + length] == weight.tobytes()
