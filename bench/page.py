@@ -25,7 +25,7 @@ main { max-width: 1240px; margin: 0 auto; padding: 2.5rem 1.25rem 4rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; }
 p.lead { max-width: 46rem; color: var(--soft); margin: 0 0 1.75rem; }
 dl.tiles { display: grid; gap: .75rem; margin: 0 0 2rem;
-  grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); }
+  grid-template-columns: repeat(auto-fit, minmax(145px, 1fr)); }
 dl.tiles div { background: var(--card); border: 1px solid var(--line); border-radius: 12px;
   padding: .9rem 1rem; display: flex; flex-direction: column-reverse; justify-content: flex-end; }
 dl.tiles dt { color: var(--soft); font-size: .85rem; }
