@@ -19,7 +19,7 @@ from PIL import Image
 
 from a2edit.bench.figures import Edits
 from a2edit.bench.heldout.cases import Case, drawn_case
-from a2edit.bench.reference import torch_reference
+from a2edit.bench.reference import peft_reference, torch_reference
 from a2edit.bench.rows import Row, Setup
 from a2edit.bench.timed import open_timed
 from a2edit.runtime.errors import EngineError
@@ -53,12 +53,14 @@ def measure(plan: Plan, note: Note) -> list[Row]:
         sides["engine, baked"] = open_timed(plan.baked)[0]
     note("loading the torch reference")
     sides["torch, unmerged"] = torch_reference(plan.model)
+    sides["torch, PEFT"] = peft_reference(plan.model)
 
     note(f"warm edits, {plan.rounds} rounds of {', '.join(sides)}")
     seconds = interleaved(sides, case, steps, plan.rounds, time.perf_counter)
     rows = [setup.row(f"{side}, warm edit", "s", values) for side, values in seconds.items()]
-    ratio = np.array(seconds["torch, unmerged"]) / np.array(seconds["engine"])
-    rows.append(setup.row("torch, unmerged / engine, warm edit", "x", list(ratio)))
+    for side in ("torch, unmerged", "torch, PEFT"):
+        ratio = np.array(seconds[side]) / np.array(seconds["engine"])
+        rows.append(setup.row(f"{side} / engine, warm edit", "x", list(ratio)))
     note("the editor's own share")
     shares = [_own_share(editor, pool.spent, case, steps, seed) for seed in range(plan.rounds)]
     rows.append(setup.row("editor's own work / engine calls", "%", shares))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,6 +129,10 @@ class A2EditPipeline:
         )
         return weights
 
+    def experts(self, weights: Tensor) -> AbstractContextManager[None]:
+        """Run the transformer with its experts at gate weights [1, L, N] inside the block."""
+        return unmerged(self.checkpoint.transformer, self.checkpoint.experts, weights)
+
     def denoise(
         self,
         encoded: Encoded,
@@ -141,7 +146,7 @@ class A2EditPipeline:
         latents = torch.from_numpy(noise(seed, (1, spec.image_tokens, spec.latent_channels)))
         levels = torch.from_numpy(sigmas(steps, spec.image_tokens))
         guidance = torch.tensor([self.checkpoint.config.guidance])
-        with unmerged(self.checkpoint.transformer, self.checkpoint.experts, weights):
+        with self.experts(weights):
             for step in range(steps):
                 sigma, after = levels[step : step + 1], levels[step + 1 : step + 2]
                 latents = self.graphs["dit"](
