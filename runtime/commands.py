@@ -1,5 +1,6 @@
 """How a2edit's commands fail: one line on stderr, exit code 2, no traceback."""
 
+import errno
 from typing import IO, Any
 
 import click
@@ -30,6 +31,10 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except A2EditError as error:
+            raise OneLineError(str(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # click's own business: the reader has gone
+                raise
             raise OneLineError(str(error)) from error
         except click.UsageError as error:
             raise OneLineError(

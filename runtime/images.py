@@ -10,8 +10,10 @@ What every kind of picture means:
 """
 
 import os
+import struct
+import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -76,12 +78,17 @@ def load_picture(source: ImageSource, role: str) -> Picture:
 
 @contextmanager
 def _opened(path: Path, name: str) -> Iterator[Image.Image]:
-    if not path.exists():
-        raise RequestError(f"{name} does not exist: check the path")
-    if path.is_dir():
-        raise RequestError(f"{name} is a folder: give an image file (PNG, JPEG, WebP, TIFF …)")
     try:
-        image = Image.open(path)
+        with warnings.catch_warnings():
+            # large pictures are welcome; Pillow refuses on its own what no memory would hold
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise RequestError(f"{name} does not exist: check the path") from None
+    except IsADirectoryError:
+        raise RequestError(
+            f"{name} is a folder: give an image file (PNG, JPEG, WebP, TIFF …)"
+        ) from None
     except UnidentifiedImageError:
         raise RequestError(
             f"{name} is not an image that can be read ({path.stat().st_size} bytes): "
@@ -89,8 +96,9 @@ def _opened(path: Path, name: str) -> Iterator[Image.Image]:
         ) from None
     except Image.DecompressionBombError as error:
         raise RequestError(f"{name} is too large: {error}; scale it down first") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise RequestError(f"{name} cannot be read: {error}") from None
+    except Exception as error:  # a broken header can make a decoder raise anything
+        reason = getattr(error, "strerror", None) or error
+        raise RequestError(f"{name} cannot be read: {reason}") from error
     with image:
         yield image
 
@@ -100,13 +108,16 @@ def _from_pil(image: Image.Image, name: str) -> Picture:
         image.load()
         upright = ImageOps.exif_transpose(image)
         rgb, alpha = _channels(upright)
-    except Image.DecompressionBombError as error:
-        raise RequestError(f"{name} is too large: {error}; scale it down first") from None
-    except (OSError, ValueError, SyntaxError, IndexError) as error:
+    except (Image.DecompressionBombError, MemoryError) as error:
+        raise RequestError(
+            f"{name} is too large ({image.width}x{image.height}): "
+            f"{str(error) or 'out of memory'}; scale it down first"
+        ) from error
+    except Exception as error:  # decoders share no base class: AVIF's raises RuntimeError
         raise RequestError(
             f"{name} is damaged or of an unknown kind (mode {image.mode}): {error}; "
             "save it again as PNG"
-        ) from None
+        ) from error
     if 0 in rgb.shape:
         raise RequestError(f"{name} has no pixels")
     opaque = alpha is None or bool((alpha == 255).all())
@@ -188,13 +199,12 @@ def check_output(path: Path, role: str = "output") -> Path:
             f"{role} {str(path)!r} has the suffix {path.suffix!r}: "
             f"use one of {' '.join(SAVE_SUFFIXES)}"
         )
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:  # such as a name that is too long
+        raise RequestError(f"{role} {str(path)!r} cannot be written: {error.strerror}") from None
+    if is_folder:
         raise RequestError(f"{role} {str(path)!r} is a folder: give a file name")
-    return check_folder(path, role)
-
-
-def check_folder(path: Path, role: str = "output") -> Path:
-    """Refuse a file whose folder is missing or cannot be written to."""
     if not path.parent.is_dir():
         raise RequestError(
             f"{role} {str(path)!r}: the folder {str(path.parent)!r} does not exist: "
@@ -215,7 +225,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise RequestError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError, ValueError):  # there, gone, or never a name at all
+            temporary.unlink()
 
 
 def save_picture(image: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> None:
@@ -241,4 +252,7 @@ def save_picture(image: Image.Image, path: Path, text: Mapping[str, str] | None 
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image).convert("RGB")
     with atomic_path(path) as temporary:
-        image.save(temporary, **options)
+        try:
+            image.save(temporary, **options)
+        except (ValueError, struct.error) as error:  # WebP ends at 16383 pixels a side
+            raise RequestError(f"cannot write {str(path)!r}: {error}; use PNG") from error

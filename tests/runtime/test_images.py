@@ -125,6 +125,35 @@ def test_broken_files_are_refused_by_name(tmp_path: Path, kind: str) -> None:
         load_picture(path, "image")
 
 
+def test_paths_that_no_system_takes_are_refused(tmp_path: Path) -> None:
+    long = tmp_path / f"{'a' * 300}.png"
+    for name in (long, tmp_path / "a\0b.png", tmp_path / "\ud800.png"):
+        with pytest.raises(RequestError, match="image "):
+            load_picture(name, "image")
+        with pytest.raises(RequestError):
+            save_picture(Image.fromarray(RGB), name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_decoder_may_raise_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(RGB).save(tmp_path / "a.png")
+    for error in (RuntimeError("Failed to decode frame 0"), EOFError("no more"), MemoryError()):
+
+        def load(_self: Image.Image, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
+        with pytest.raises(RequestError, match=r"a\.png' is (damaged|too large)"):
+            load_picture(tmp_path / "a.png", "image")
+
+
+def test_what_a_format_cannot_hold_is_refused(tmp_path: Path) -> None:
+    for suffix in ("webp", "jpg"):
+        with pytest.raises(RequestError, match=rf"cannot write .*a\.{suffix}"):
+            save_picture(Image.new("RGB", (70000, 1)), tmp_path / f"a.{suffix}")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("suffix", ["png", "webp", "tif", "bmp", "jpg"])
 def test_saving(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"out.{suffix}"
