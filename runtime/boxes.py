@@ -1,5 +1,6 @@
 """Boxes in pixels: x to the right, y down, half open (x1 and y1 are the first pixels outside)."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,7 +71,7 @@ class Box:
         if isinstance(value, str):
             return cls.parse(value)
         try:
-            x0, y0, x1, y1 = (int(number) for number in value)
+            x0, y0, x1, y1 = (operator.index(number) for number in value)
         except (TypeError, ValueError):
             raise RequestError(
                 f"box {value!r} is not four whole numbers x0, y0, x1, y1 in pixels"

@@ -40,14 +40,16 @@ class EditRequest:
     resize_mask: bool = False  # scale masks of another size instead of refusing them
 
     def __post_init__(self) -> None:
-        if self.mask is None and not self.boxes:
+        boxes = [self.boxes] if isinstance(self.boxes, Box | str) else list(self.boxes)
+        if self.mask is None and not boxes:
             raise RequestError(
                 "nothing to edit: give a mask or at least one box "
                 "(a picture whose own transparency marks the region can be its mask too)"
             )
         if not isinstance(self.prompt, str):
             raise RequestError(f"prompt must be text, got {self.prompt!r}")
-        boxes = [self.boxes] if isinstance(self.boxes, str) else self.boxes
+        if any("\ud800" <= character <= "\udfff" for character in self.prompt):
+            raise RequestError(f"prompt is not valid Unicode: {self.prompt!r}; give it as UTF-8")
         object.__setattr__(self, "boxes", tuple(Box.of(box) for box in boxes))
         if self.steps is not None:
             check_steps(self.steps)

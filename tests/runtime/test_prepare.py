@@ -228,7 +228,11 @@ def test_a_request_needs_a_region_and_sound_numbers() -> None:
         ({"boxes": ["1,1,9,9"], "steps": 0}, "steps must be between 1 and 1000, got 0"),
         ({"boxes": ["1,1,9,9"], "seed": -1}, "seed must be"),
         ({"boxes": ["9,9,1,1"]}, "is empty"),
+        ({"boxes": [[0.5, 1, 9, 9]]}, "not four whole numbers"),
+        ({"boxes": [[0, 0, float("inf"), 9]]}, "not four whole numbers"),
+        ({"boxes": (1, 1, 9, 9)}, "not four whole numbers"),
         ({"boxes": ["1,1,9,9"], "prompt": None}, "prompt must be text"),
+        ({"boxes": ["1,1,9,9"], "prompt": "a \udcff"}, "not valid Unicode"),
     ):
         with pytest.raises(RequestError, match=message):
             EditRequest(image=scene, reference=scene, **changes)
