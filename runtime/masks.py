@@ -45,7 +45,7 @@ def boxes_mask(boxes: Sequence[Box], width: int, height: int, of: str = "the ima
 
 
 def resize_mask(mask: Pixels, width: int, height: int) -> Pixels:
-    """Resize, then binarise; a mask that is not empty does not become so.
+    """Resize, then binarise (SPEC §2); a mask that is not empty does not become so.
 
     Shrinking averages the covered pixels, growing interpolates. Lines too thin to cover half
     of a pixel would vanish: if all of the mask does, whatever it touches is kept instead.
@@ -54,10 +54,10 @@ def resize_mask(mask: Pixels, width: int, height: int) -> Pixels:
         return binarise(mask)
     shrinks = width <= mask.shape[1] and height <= mask.shape[0]
     kind = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-    grey = np.asarray(Image.fromarray(binarise(mask)).resize((width, height), kind))
-    resized = binarise(grey)
-    if not resized.any() and grey.any():
-        return np.where(grey == grey.max(), np.uint8(255), np.uint8(0))
+    resized = binarise(np.asarray(Image.fromarray(mask).resize((width, height), kind)))
+    if not resized.any():
+        rows, columns = np.nonzero(mask >= HALF)
+        resized[rows * height // mask.shape[0], columns * width // mask.shape[1]] = 255
     return resized
 
 
