@@ -53,7 +53,7 @@ def read_jobs(path: Path) -> list[Job]:
     if not path.is_file():
         raise RequestError(f"jobs {str(path)!r} does not exist: give a file with one job a line")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         raise RequestError(f"jobs {str(path)!r} cannot be read: {error}") from None
     jobs = [_job(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
@@ -82,7 +82,7 @@ def _job(path: Path, number: int, line: str) -> Job:
         return Job(number, name, _request(content, path.parent), "", digest)
     except A2EditError as error:
         return Job(number, name, None, str(error), digest)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return Job(number, name, None, f"not JSON: {error}", digest)
 
 
@@ -131,15 +131,13 @@ def run_jobs(
             try:
                 result = editor.edit(job.request)
                 save_picture(result.image, job.output(folder), result.text() | {STAMP: stamp})
-            except A2EditError as error:
-                yield Outcome(job, "failed", str(error))
+            except (A2EditError, OSError, MemoryError) as error:
+                yield Outcome(job, "failed", str(error) or "out of memory")
             else:
                 yield Outcome(job, "done")
 
 
 def _is_finished(output: Path, stamp: str) -> bool:
-    if not output.is_file():
-        return False
     try:
         with Image.open(output) as image:
             return image.info.get(STAMP) == stamp

@@ -66,14 +66,17 @@ def test_a_failure_does_not_stop_the_rest(pictures: Path, bundle: Path, out: Pat
         {**GOOD, "boxes": "1,2,3,4"},
         {**GOOD, "image": 3},
         ["a", "list"],
-        {**GOOD, "id": "last"},
+        {**GOOD, "boxes": [[0, 0, 1e999, 9]]},
+        "[" * 100_000,
+        {**GOOD, "id": "x" * 300},
+        json.dumps({**GOOD, "id": "last", "prompt": "two\u2028lines"}, ensure_ascii=False),
     )
     result = run(write(pictures, *lines), out, bundle)
     assert result.exit_code == 1
     assert names(out) == ["last.png"]
-    assert "1 done, 0 skipped, 9 failed" in result.stdout
+    assert "1 done, 0 skipped, 12 failed" in result.stdout
     errors = result.stderr.splitlines()
-    assert len(errors) == 9
+    assert len(errors) == 12
     for number, (error, words) in enumerate(
         zip(
             errors,
@@ -87,6 +90,9 @@ def test_a_failure_does_not_stop_the_rest(pictures: Path, bundle: Path, out: Pat
                 "boxes must be a list",
                 "image must be a path",
                 "not a JSON object",
+                "not four whole numbers",
+                "not JSON",
+                "cannot be written: File name too long",
             ),
             strict=True,
         ),
