@@ -38,7 +38,6 @@ class EnginePool:
                 f"the bundle's engines are for {self.backend!r}, which this a2edit does not "
                 f"know: use --engine {' or '.join(BACKENDS)}"
             )
-        self.precision = entry.precision if entry else "fp32"
         self._module: Any = import_module(f"a2edit.runtime.engines.{self.backend}")
         self._engines: dict[str, Engine] = {}
 
@@ -101,8 +100,15 @@ class EnginePool:
                     self._module.backend_version(),
                 )
             path = self._bundle.path(graph.file)
-            engine = self._module.engine_from_onnx(graph.spec(name), path, self.precision)
+            engine = self._module.engine_from_onnx(graph.spec(name), path, self._precision(name))
         return engine
+
+    def _precision(self, name: str) -> str:
+        """What the bundle computes a graph in; the engines of a baked denoiser share theirs."""
+        for of, entry in self._entries.items():
+            if of.partition(".")[0] == name.partition(".")[0]:
+                return entry.precision
+        return "fp32"
 
     def _loadable(self, entry: EngineEntry) -> bool:
         return entry.backend == self.backend and entry.version == self._module.backend_version()

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from a2edit.runtime.bundle import open_bundle
+from a2edit.runtime.engines.base import GraphSpec
+from a2edit.runtime.engines.recording import RecordingEngine
 from a2edit.runtime.errors import BundleError, TargetError
 from a2edit.runtime.manifest import (
     canonical_hash,
@@ -144,3 +146,29 @@ def test_bf16_where_the_processor_lacks_it(
     changed = replace(opened, manifest=replace(opened.manifest, engines={"cpu": engines}))
     with pytest.raises(TargetError, match=r"this processor lacks .*FP32, INT8"):
         EnginePool(changed).get("gate")
+
+
+@pytest.mark.parametrize("kind", ["bundle", "baked_bundle"])
+def test_a_graph_that_is_compiled_here_keeps_its_own_precision(
+    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from a2edit.runtime.engines import openvino
+    from a2edit.runtime.engines.pool import EnginePool
+
+    asked = {}
+
+    def compiled(spec: GraphSpec, _path: Path, precision: str) -> RecordingEngine:
+        asked[spec.name] = precision
+        return RecordingEngine(spec, lambda *_: {})
+
+    opened = open_bundle(request.getfixturevalue(kind))
+    engines = {
+        name: replace(entry, version="1999.1", precision="bf16" if "dit" in name else "fp32")
+        for name, entry in opened.manifest.engines["cpu"].items()
+    }
+    monkeypatch.setattr(openvino, "engine_from_onnx", compiled)
+    changed = replace(opened, manifest=replace(opened.manifest, engines={"cpu": engines}))
+    EnginePool(changed).open_all()
+    assert asked.pop("dit") == "bf16"
+    assert asked.keys() == opened.manifest.graphs.keys() - {"dit"}
+    assert set(asked.values()) == {"fp32"}
