@@ -120,7 +120,8 @@ def _edit_one(given: dict[str, Any]) -> None:
         if given["explain"]:
             print_explanation(result, editor.bundle.manifest, Console())
     click.echo(
-        f"{out}: route {result.route}, predicted error {result.predicted_error:.2%}, "
+        f"{click.format_filename(out)}: route {result.route}, "
+        f"predicted error {result.predicted_error:.2%}, "
         f"seed {result.seed}, {result.steps} steps, {time.perf_counter() - start:.2f} s"
     )
 
@@ -148,9 +149,11 @@ def _edit_many(ctx: click.Context, given: dict[str, Any]) -> bool:
             counts[outcome.status] += 1
             bar.advance(task)
             if outcome.status == "failed":
-                where = f"{given['jobs']}:{outcome.job.line} ({outcome.job.name})"
+                jobs_file = click.format_filename(given["jobs"])
+                where = f"{jobs_file}:{outcome.job.line} ({outcome.job.name})"
                 click.echo(f"error: {where}: {outcome.problem}", err=True)
-    click.echo(f"{given['out_dir']}: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
+    figures = ", ".join(f"{n} {status}" for status, n in counts.items())
+    click.echo(f"{click.format_filename(given['out_dir'])}: {figures}")
     return counts["failed"] == 0
 
 

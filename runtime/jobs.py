@@ -119,12 +119,16 @@ def run_jobs(
             f"output folder {str(folder)!r} does not exist: create it first, or write elsewhere"
         )
     bundle = editor.bundle.manifest.bundle_hash
+    inputs = {path.resolve() for job in jobs for path in _paths(job)}
     for job in jobs:
         if started:
             started(job)
         stamp = hashlib.sha256(f"{job.digest}{bundle}".encode()).hexdigest()
         if job.request is None:
             yield Outcome(job, "failed", job.problem)
+        elif job.output(folder).resolve() in inputs:
+            problem = f"{str(job.output(folder))!r} is an input of the list: give another id"
+            yield Outcome(job, "failed", problem)
         elif _is_finished(job.output(folder), stamp):
             yield Outcome(job, "skipped")
         else:
@@ -135,6 +139,12 @@ def run_jobs(
                 yield Outcome(job, "failed", str(error) or "out of memory")
             else:
                 yield Outcome(job, "done")
+
+
+def _paths(job: Job) -> Iterator[Path]:
+    for key in PATHS:
+        if isinstance(path := getattr(job.request, key, None), Path):
+            yield path
 
 
 def _is_finished(output: Path, stamp: str) -> bool:

@@ -103,6 +103,16 @@ def test_a_failure_does_not_stop_the_rest(pictures: Path, bundle: Path, out: Pat
         assert words in error
 
 
+def test_no_output_takes_the_place_of_an_input(pictures: Path, bundle: Path) -> None:
+    before = (pictures / "scene.png").read_bytes()
+    lines = {**GOOD, "id": "scene"}, {**GOOD, "id": "other"}
+    result = run(write(pictures, *lines), pictures, bundle)
+    assert result.exit_code == 1
+    assert "scene.png' is an input of the list: give another id" in result.stderr
+    assert "1 done, 0 skipped, 1 failed" in result.stdout
+    assert (pictures / "scene.png").read_bytes() == before
+
+
 def test_bad_lists_are_refused(pictures: Path, bundle: Path, out: Path) -> None:
     cases = [
         (write(pictures, ""), out, "is empty"),
