@@ -1,17 +1,23 @@
 """The editor over real, tiny, closed-form engines."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from a2edit.runtime.bundle import Bundle, open_bundle
 from a2edit.runtime.editor import Editor
+from a2edit.runtime.engines.base import Array, WeightSet
 from a2edit.runtime.engines.pool import EnginePool
+from a2edit.runtime.engines.recording import RecordingEngine
 from a2edit.runtime.errors import TargetError
 from a2edit.runtime.masks import feathered
 from a2edit.runtime.request import EditRequest
 from a2edit.runtime.sampler import noise, sigmas
+
+Outputs = dict[str, Array]
 
 
 def request(pictures: Path, reference: str = "red", **changes: object) -> EditRequest:
@@ -49,6 +55,51 @@ def test_an_edit_is_the_closed_form(bundle: Path, pictures: Path) -> None:
     inside = np.asarray(result.image)[y0:y1, x0:x1].astype(int)
     on = result.prepared.source_mask[y0:y1, x0:x1] == 255
     assert np.abs(inside - fitted)[on].max() <= 2  # rounding at one half, then resized
+
+
+class RecordingPool(EnginePool):
+    """Every engine remembers what it was given, and works as before."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle)
+        self.order: list[str] = []
+        self.recorded: dict[str, RecordingEngine] = {}
+
+    def get(self, name: str) -> RecordingEngine:
+        if name not in self.recorded:
+            inner = super().get(name)
+
+            def compute(inputs: Mapping[str, Array], weights: Mapping[str, Array]) -> Outputs:
+                self.order.append(name)
+                if weights:
+                    inner.bind(WeightSet("recorded", weights))
+                return inner.run(inputs)
+
+            self.recorded[name] = RecordingEngine(inner.spec, compute)
+        return self.recorded[name]
+
+
+def test_every_graph_gets_what_the_specification_says(bundle: Path, pictures: Path) -> None:
+    opened = open_bundle(bundle)
+    pool = RecordingPool(opened)
+    with Editor(opened, pool) as editor:
+        result = editor.edit(request(pictures, "blue", steps=4, seed=11))
+    encoders = ["vae_encoder", "image_encoder", "text_encoder", "pooled_encoder"]
+    assert pool.order == [*encoders, "gate", *["dit"] * 4, "vae_decoder"]
+    dit, levels = pool.recorded["dit"], sigmas(4, opened.manifest.model.image_tokens)
+    assert dit.binds == [opened.manifest.routes["blue"].weight_set] * 4
+    np.testing.assert_array_equal(dit.runs[0]["latents"], noise(11, (1, 8, 64)))
+    for step, given in enumerate(dit.runs):
+        assert given["sigma"] == levels[step]
+        assert given["delta"] == levels[step + 1] - levels[step]
+        assert given["guidance"] == np.float32(opened.manifest.sampler.guidance)
+        for name in ("conditioning", "text_tokens", "reference_tokens", "pooled"):
+            np.testing.assert_array_equal(given[name], dit.runs[0][name])
+    (gate,) = pool.recorded["gate"].runs
+    assert gate.keys() == {"conditioning", "text_tokens", "reference_tokens"}  # no noise, no time
+    (encoded,) = pool.recorded["vae_encoder"].runs
+    assert not encoded["mask"][..., : opened.manifest.model.size].any()  # the reference's panel
+    assert result.timings.keys() >= {"prepare", "encode", "gate", "route", "denoise", "decode"}
 
 
 def test_outside_of_the_seam_every_pixel_is_the_sources(bundle: Path, pictures: Path) -> None:
