@@ -21,6 +21,17 @@ from a2edit.runtime.spec import ModelSpec
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+# What an edit cannot do without.
+GRAPHS = (
+    "vae_encoder",
+    "text_encoder",
+    "pooled_encoder",
+    "image_encoder",
+    "gate",
+    "dit",
+    "vae_decoder",
+)
+TOKENIZERS = ("text", "pooled")
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -260,13 +271,24 @@ def _tuples(value: Any) -> Any:
 
 
 def _check_references(manifest: Manifest) -> None:
-    """Every file that an entry names is listed, every table has the model's shape."""
+    """What an edit needs is there, files that entries name are listed, tables have shapes."""
     named = [entry.file for entry in manifest.tokenizers.values()]
     named += [entry.file for entry in manifest.graphs.values()]
     named += [entry.file for entry in manifest.weight_sets.values()]
     named += [entry.file for graphs in manifest.engines.values() for entry in graphs.values()]
     if unlisted := sorted(set(named) - manifest.files.keys()):
         raise BundleError(f"files are named but not listed: {', '.join(unlisted)}")
+    for name, found, needed in (
+        ("graphs", manifest.graphs.keys(), GRAPHS),
+        ("tokenizers", manifest.tokenizers.keys(), TOKENIZERS),
+        (
+            "weight_sets",
+            manifest.weight_sets.keys(),
+            {r.weight_set for r in manifest.routes.values()},
+        ),
+    ):
+        if missing := sorted(set(needed) - found):
+            raise BundleError(f"{name} lacks {', '.join(missing)}")
     if not manifest.routes:
         raise BundleError("there are no routes")
     blocks, experts = manifest.model.blocks, manifest.model.experts
