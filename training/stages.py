@@ -45,13 +45,13 @@ EVERY = MaskMix(fine=0.2, rough=0.4, box=0.25, free=0.15)
 
 _WINDOWS = (7, 8, 9, 10, 12)
 
-# Sized for a session of two CPU cores: an hour and a half. The experts' stages keep the paper's
+# Sized for a session of two CPU cores: about an hour and a half. The experts' stages keep the paper's
 # proportions, 3000 : 1500 : 1500 (SPEC §8).
 MINI_STAGES: tuple[Stage, ...] = (
     Stage("autoencoder", "autoencoder", 400, 4, 2e-3, 20, 0.6, FINE),
     Stage("base", "base", 1000, 12, 1e-3, 100, 0.0, EVERY, _WINDOWS),
-    Stage("base-decay", "base", 700, 12, 1e-3, 0, 1.0, EVERY, _WINDOWS),
-    Stage("fine", "experts", 160, 12, 3e-3, 10, 0.0, FINE, _WINDOWS, balance=0.01),
-    Stage("rough", "experts", 80, 12, 3e-3, 0, 0.0, ROUGH, _WINDOWS, balance=0.01),
-    Stage("box", "experts", 80, 12, 3e-3, 0, 1.0, BOX, _WINDOWS, balance=0.01),
+    Stage("base-decay", "base", 900, 12, 1e-3, 0, 1.0, EVERY, _WINDOWS),
+    Stage("fine", "experts", 120, 12, 3e-3, 10, 0.0, FINE, _WINDOWS, balance=0.01),
+    Stage("rough", "experts", 60, 12, 3e-3, 0, 0.0, ROUGH, _WINDOWS, balance=0.01),
+    Stage("box", "experts", 60, 12, 3e-3, 0, 1.0, BOX, _WINDOWS, balance=0.01),
 )
