@@ -1,4 +1,4 @@
-"""manifest.json: what is in a bundle (DESIGN, "Bundle"), as dataclasses.
+"""manifest.json: what is in a bundle (docs/architecture.md, "The bundle"), as dataclasses.
 
 The file is plain JSON, read by other languages too. `bundle_hash` is the SHA-256 of its canonical
 form with that field left out: keys sorted, no spaces, UTF-8 as it is. Every other file of the
