@@ -24,19 +24,26 @@ class Command(click.Command):
         try:
             return super().make_context(*args, **extra)
         except click.UsageError as error:
-            hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
-            raise OneLineError(error.format_message() + hint) from error
+            raise _one_line(error) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except A2EditError as error:
-            raise OneLineError(str(error)) from error
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # click's own business: the reader has gone
-                raise
-            raise OneLineError(str(error)) from error
-        except click.UsageError as error:
-            raise OneLineError(
-                f"{error.format_message()} (see {ctx.command_path} --help)"
-            ) from error
+        except (A2EditError, OSError, click.UsageError) as error:
+            raise _one_line(error) from None
+
+
+class Group(Command, click.Group):
+    """A command of commands; what goes wrong in any of them is printed alike."""
+
+
+def _one_line(error: Exception) -> Exception:
+    if isinstance(error, click.UsageError):
+        # asked for nothing, a group shows its help: that is no one-liner
+        if type(error).__name__ == "NoArgsIsHelpError":
+            return error
+        hint = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        return OneLineError(error.format_message() + hint)
+    if isinstance(error, OSError) and error.errno == errno.EPIPE:
+        return error  # click's own business: the reader has gone
+    return OneLineError(str(error))
