@@ -15,10 +15,6 @@ from a2edit.model.experts import RoutedLinear, unmerged
 from a2edit.model.graphs import DitGraph
 from a2edit.runtime.sampler import noise, sigmas
 
-# Share of the largest activation that the int8 range reaches. Beyond it values are cut, which costs
-# less than the finer steps gain, until the cut itself is seen (docs/decisions/0011).
-CLIP = 0.8
-
 
 def input_parts(linear: RoutedLinear, inner: int) -> tuple[int, ...]:
     """Widths of the pieces that a linear's input is joined from, each with a range of its own.
@@ -60,7 +56,7 @@ def _recording(
 def activation_ranges(
     checkpoint: Checkpoint, dit: DitGraph, samples: Sequence[EncodedSample]
 ) -> dict[str, tuple[float, ...]]:
-    """`CLIP`·max|x| of every routed linear's input, one number a part (`input_parts`).
+    """max|x| of every routed linear's input, one number a part (`input_parts`).
 
     Runs the whole denoising loop with unmerged experts at each sample's own gate weights.
     """
@@ -81,4 +77,4 @@ def activation_ranges(
                 scalars = [torch.tensor([float(x)]) for x in (high, low - high, config.guidance)]
                 feeds = (sample.feeds[key] for key in dit.input_names[1:5])
                 latents = dit(latents, *feeds, *scalars)
-    return {name: tuple(CLIP * peak for peak in peaks) for name, peaks in amax.items()}
+    return {name: tuple(peaks) for name, peaks in amax.items()}

