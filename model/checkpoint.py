@@ -26,6 +26,7 @@ from a2edit.model.experts import ExpertBank, RoutedLinear, routed_linears
 from a2edit.model.gate import ConditioningGate
 from a2edit.model.peft_files import load_experts, save_experts
 from a2edit.runtime.errors import CheckpointError
+from a2edit.runtime.tokenizer import PromptTokenizer
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 
@@ -88,6 +89,18 @@ class Checkpoint:
         """Side in pixels of the image encoder's input."""
         return int(self.image_encoder.config.image_size)
 
+    def prompt_tokenizers(self) -> dict[str, PromptTokenizer]:
+        """Tokenizers "text" and "pooled" at the config's lengths, padding as trained."""
+        config = self.config
+        settings = {
+            "text": (config.text_length, self.text_encoder.config.pad_token_id),
+            "pooled": (config.pooled_length, self.pooled_encoder.config.pad_token_id),
+        }
+        return {
+            kind: PromptTokenizer(self.tokenizers[kind] / "tokenizer.json", length, pad or 0)
+            for kind, (length, pad) in settings.items()
+        }
+
     def modules(self) -> dict[str, nn.Module]:
         """Every module by its name here, for moving, freezing and counting."""
         names = (*_PIECES, "vae", "gate", "experts")
@@ -113,6 +126,7 @@ class Checkpoint:
         for path in tokenizers.values():
             if not (path / "tokenizer.json").is_file():
                 raise CheckpointError(f"{path / 'tokenizer.json'} is missing")
+        _check_base(folder, config)
         checkpoint = cls(
             config=config, vae=vae, gate=gate, experts=experts, tokenizers=tokenizers, **parts
         )
@@ -127,10 +141,15 @@ class Checkpoint:
         try:
             self._write(work, dtype)
             old = work.with_name(work.name + "-old")
+            work.chmod(0o755)
             if folder.exists():
                 folder.rename(old)
-            work.chmod(0o755)
-            work.rename(folder)
+            try:
+                work.rename(folder)
+            except OSError:
+                if old.exists():
+                    old.rename(folder)
+                raise
             shutil.rmtree(old, ignore_errors=True)
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -165,6 +184,16 @@ def folder_hash(folder: Path) -> str:
         with path.open("rb") as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()
+
+
+def _check_base(folder: Path, config: MoTConfig) -> None:
+    """Experts are differences to one base; on another they are noise."""
+    if config.base_hash and (found := folder_hash(folder / "base")) != config.base_hash:
+        raise CheckpointError(
+            f"{folder / 'base'} is not the base that the experts were trained on: its files hash "
+            f"to {found[:16]}…, {CONFIG_NAME} says {config.base_hash[:16]}…. Restore the folder; "
+            'if the difference is meant (added files, say), set base_hash to ""'
+        )
 
 
 def _load_part(kind: Any, path: Path) -> Any:

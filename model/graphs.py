@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.latents import image_ids, mask_tokens, pack, unpack
-from a2edit.model.routing import anchor_guided_routing
+from a2edit.model.routing import route_weights
 
 
 class GraphModule(nn.Module):
@@ -171,14 +171,7 @@ class GateGraph(GraphModule):
         self, conditioning: Tensor, reference_tokens: Tensor, text_tokens: Tensor
     ) -> Tensor:
         """[B, Li, 320], [B, Lr, D], [B, Lt, D] → fp32 [B, L, N]."""
-        config = self.config
-        return anchor_guided_routing(
-            self.gate(conditioning, reference_tokens, text_tokens),
-            anchor=config.anchor,
-            fallback=config.fallback,
-            renorm=config.renorm,
-            anchor_weight=config.anchor_weight,
-        )
+        return route_weights(self.gate(conditioning, reference_tokens, text_tokens), self.config)
 
     def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
         random = _generator()

@@ -21,6 +21,9 @@ _REFUSED: dict[str, Any] = {
     "rank_pattern": {},
     "alpha_pattern": {},
     "bias": "none",
+    "lora_bias": False,
+    "fan_in_fan_out": False,
+    "layer_replication": None,
     "modules_to_save": None,
 }
 
@@ -93,7 +96,7 @@ def _check_config(path: Path, rank: int, alpha: float) -> None:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if config.get("peft_type") != "LORA":
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise CheckpointError(
             f"{path}: peft_type is {config.get('peft_type')!r}; only LORA experts can be merged"
         )

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from a2edit.model.checkpoint import Checkpoint
@@ -65,10 +64,7 @@ class A2EditPipeline:
         self.checkpoint = checkpoint
         self.spec = model_spec(checkpoint)
         self.graphs = make_graphs(checkpoint)
-        self._tokenizers = {
-            kind: Tokenizer.from_file(str(folder / "tokenizer.json"))
-            for kind, folder in checkpoint.tokenizers.items()
-        }
+        self._tokenizers = checkpoint.prompt_tokenizers()
 
     @torch.inference_mode()
     def edit(self, request: EditRequest) -> EditResult:
@@ -101,13 +97,8 @@ class A2EditPipeline:
         )
 
     def tokens(self, kind: str, prompt: str) -> Tensor:
-        """Ids i64 [1, length] of "text" or "pooled": cut to the length, padded with 0."""
-        config = self.checkpoint.config
-        length = config.text_length if kind == "text" else config.pooled_length
-        tokenizer = self._tokenizers[kind]
-        tokenizer.enable_truncation(length)
-        tokenizer.enable_padding(pad_id=0, length=length)
-        return torch.tensor([tokenizer.encode(prompt).ids])
+        """Ids i64 [1, length] of "text" or "pooled"."""
+        return torch.from_numpy(self._tokenizers[kind].encode(prompt)[0])
 
     def encode(self, prepared: Prepared, prompt: str) -> Encoded:
         graphs = self.graphs

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from a2edit.model.config import MoTConfig
+
 
 def anchor_guided_routing(
     logits: Tensor,
@@ -49,3 +51,14 @@ def anchor_guided_routing(
         weights = torch.where(is_anchor, torch.ones_like(weights), weights)
     weights = torch.where(active | is_anchor, weights, torch.zeros_like(weights))
     return weights / weights.sum(-1, keepdim=True) if renorm else weights
+
+
+def route_weights(logits: Tensor, config: MoTConfig) -> Tensor:
+    """`anchor_guided_routing` as a checkpoint's config wants it."""
+    return anchor_guided_routing(
+        logits,
+        anchor=config.anchor,
+        fallback=config.fallback,
+        renorm=config.renorm,
+        anchor_weight=config.anchor_weight,
+    )

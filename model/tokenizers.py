@@ -34,7 +34,9 @@ def write_tokenizers(folder: Path, size: int = 640) -> tuple[dict[str, Path], in
     kinds = {
         "text": (["<pad>", "</s>", "<unk>"], "$A </s>", "</s>"),
         "pooled": (
-            ["<pad>", "<|startoftext|>", "<|endoftext|>"],
+            # transformers reads the pooled vector at the end token, except where its id is 2:
+            # CLIP's first configs said 2 by mistake, and mean "the highest id" by it.
+            ["<pad>", "<|startoftext|>", "<unk>", "<|endoftext|>"],
             "<|startoftext|> $A <|endoftext|>",
             "<|endoftext|>",
         ),

@@ -16,7 +16,7 @@ _DETAIL = 0.02
 
 
 def fit_autoencoder(vae: nn.Module, factory: PairFactory, samples: int) -> None:
-    """Closed-form start of a `PatchAutoencoder`; any other autoencoder is left as it is."""
+    """Closed-form start of a `PatchAutoencoder` on the CPU; any other is left as it is."""
     if not isinstance(vae, PatchAutoencoder):
         return
     side = vae.config.patch
@@ -28,7 +28,7 @@ def fit_autoencoder(vae: nn.Module, factory: PairFactory, samples: int) -> None:
     stacked = torch.cat(patches)
     generator = torch.Generator().manual_seed(0)
     stacked = stacked + _DETAIL * torch.randn(stacked.shape, generator=generator)
-    vae.to("cpu").fit(stacked)
+    vae.fit(stacked)
 
 
 def autoencoder_loss(vae: nn.Module, canvas: Tensor) -> Tensor:

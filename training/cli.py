@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,18 +18,19 @@ from rich.progress import (
 )
 
 from a2edit.model.architectures import MINI, new_checkpoint
-from a2edit.runtime.errors import A2EditError
+from a2edit.runtime.commands import Command, Group
+from a2edit.runtime.errors import RequestError
 from a2edit.training.loop import LoopSettings, Trainer, stages_left
 from a2edit.training.stages import MINI_STAGES, Stage
 
 
-@click.group()
+@click.group(cls=Group)
 @click.version_option(package_name="a2edit")
 def main() -> None:
     """Train A²-Edit models."""
 
 
-@main.command()
+@main.command(cls=Command)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -47,9 +47,26 @@ def main() -> None:
     metavar="STAGE=N",
     help="Another number of steps for a stage; repeatable.",
 )
-@click.option("--sheet-every", default=500, show_default=True, help="Steps between contact sheets.")
-@click.option("--workers", default=1, show_default=True, help="Processes that draw samples.")
-@click.option("--threads", default=0, help="Threads of the processor to compute with (0: all).")
+@click.option(
+    "--sheet-every",
+    type=click.IntRange(min=1),
+    default=500,
+    show_default=True,
+    help="Steps between contact sheets.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Processes that draw samples.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Threads of the processor to compute with (0: all).",
+)
 def mini(
     out: Path,
     restart: bool,
@@ -60,21 +77,29 @@ def mini(
     threads: int,
 ) -> None:
     """Train a2edit-mini from nothing: autoencoder, base, then experts and gate in three stages."""
-    try:
-        stages = _with_overrides(MINI_STAGES, overrides)
-        if restart:
-            shutil.rmtree(out, ignore_errors=True)
-        if threads:
-            torch.set_num_threads(threads)
-        checkpoint = new_checkpoint(MINI, out / "tokenizers", seed)
-        settings = LoopSettings(out, seed=seed, sheet_every=sheet_every, workers=workers)
-        trainer = Trainer(checkpoint, stages, settings)
-        if trainer.resume():
-            click.echo(f"taking up {out}: {trainer.done}")
-        _run(trainer)
-    except A2EditError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
+    stages = _with_overrides(MINI_STAGES, overrides)
+    if restart:
+        _discard(out)
+    if threads:
+        torch.set_num_threads(threads)
+    checkpoint = new_checkpoint(MINI, out / "tokenizers", seed)
+    settings = LoopSettings(out, seed=seed, sheet_every=sheet_every, workers=workers)
+    trainer = Trainer(checkpoint, stages, settings)
+    if trainer.resume():
+        click.echo(f"taking up {out}: {trainer.done}")
+    _run(trainer)
+
+
+def _discard(folder: Path) -> None:
+    """Delete a run; a folder that holds anything else is not ours to delete."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not (folder / "metrics.csv").is_file() and not (folder / "state.pt").is_file():
+        raise RequestError(
+            f"--restart would delete {folder}, which holds no training run "
+            "(no state.pt, no metrics.csv): give another --out, or empty the folder yourself"
+        )
+    shutil.rmtree(folder)
 
 
 def _with_overrides(stages: tuple[Stage, ...], overrides: tuple[str, ...]) -> tuple[Stage, ...]:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -99,13 +98,7 @@ class PairFactory:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.config, self.reference_size = checkpoint.config, checkpoint.reference_size
-        config = self.config
-        self._tokenizers = {}
-        for kind, length in (("text", config.text_length), ("pooled", config.pooled_length)):
-            tokenizer = Tokenizer.from_file(str(checkpoint.tokenizers[kind] / "tokenizer.json"))
-            tokenizer.enable_truncation(length)
-            tokenizer.enable_padding(pad_id=0, pad_token="<pad>", length=length)
-            self._tokenizers[kind] = tokenizer
+        self._tokenizers = checkpoint.prompt_tokenizers()
 
     def example(
         self,
@@ -137,8 +130,8 @@ class PairFactory:
             "reference": reference_square(
                 sample.reference, sample.reference_mask, self.reference_size
             ),
-            "text_ids": np.array(self._tokenizers["text"].encode(prompt).ids),
-            "pooled_ids": np.array(self._tokenizers["pooled"].encode(prompt).ids),
+            "text_ids": self._tokenizers["text"].encode(prompt)[0][0],
+            "pooled_ids": self._tokenizers["pooled"].encode(prompt)[0][0],
             "category": np.array(CATEGORIES.index(sample.category)),
         }
         return Example(sample, arrays, window_around(mask, config.size // 16, sides))

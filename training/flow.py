@@ -10,7 +10,7 @@ from torch import Tensor
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.graphs import GraphModule, encode_latents, make_graphs
 from a2edit.model.latents import image_ids, pack
-from a2edit.model.routing import anchor_guided_routing
+from a2edit.model.routing import route_weights
 from a2edit.training.data import Batch
 
 # Loss weights a token: the mask's share on the target, and a floor that keeps the rest in shape.
@@ -67,14 +67,7 @@ class FlowModel:
         return self.gate_logits(conditioning, reference, text)
 
     def route(self, logits: Tensor) -> Tensor:
-        config = self.checkpoint.config
-        return anchor_guided_routing(
-            logits,
-            anchor=config.anchor,
-            fallback=config.fallback,
-            renorm=config.renorm,
-            anchor_weight=config.anchor_weight,
-        )
+        return route_weights(logits, self.checkpoint.config)
 
     def loss(self, batch: Batch, *, experts: bool) -> tuple[Tensor, Tensor | None]:
         """Weighted ‖v − (noise − x₀)‖² over the batch's tokens, and the gate's logits if it ran."""

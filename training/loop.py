@@ -27,6 +27,16 @@ from a2edit.training.stages import Stage
 # Index of the first batch that the gate's start is measured on; stages begin at millions.
 _GATE_SAMPLES = 20_000
 
+_UNREADABLE = (
+    OSError,
+    RuntimeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    EOFError,
+    pickle.UnpicklingError,
+)
+
 _TRAINED = {
     "autoencoder": ("vae",),
     "base": ("transformer", "text_encoder", "pooled_encoder", "image_encoder", "redux"),
@@ -66,13 +76,11 @@ class Trainer:
     ) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.checkpoint, self.stages, self.settings = checkpoint, stages, settings
-        for module in checkpoint.modules().values():
-            module.to(self.device)
-        self.flow = FlowModel(checkpoint, NoiseLevels(), self.device)
-        self.flow.graphs["dit"].to(self.device)
         self.factory = PairFactory(checkpoint)
+        self.flow = FlowModel(checkpoint, NoiseLevels(), self.device)
         self.done: dict[str, int] = {}  # steps finished, by stage
-        self.pending: dict[str, Any] | None = None  # optimiser and averages of the stage under way
+        # Optimiser and averages of the stage under way, with its name.
+        self.pending: dict[str, Any] = {"stage": ""}
         settings.folder.mkdir(parents=True, exist_ok=True)
 
     # -- state -----------------------------------------------------------------------------------
@@ -86,22 +94,26 @@ class Trainer:
         if not self._state_path.exists():
             return False
         try:
-            state = torch.load(self._state_path, map_location=self.device, weights_only=True)
+            state = torch.load(self._state_path, map_location="cpu", weights_only=True)
             for name, module in self.checkpoint.modules().items():
                 module.load_state_dict(state["modules"][name])
-        except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+            self.done, self.pending = state["done"], state["pending"]
+        except _UNREADABLE as error:
             raise CheckpointError(
                 f"{self._state_path} cannot be taken up: {error}. "
                 "Give another --out, or --restart to begin anew"
             ) from error
-        self.done, self.pending = state["done"], state["pending"]
         return True
 
-    def _save(self, optimiser: torch.optim.Optimizer, average: list[Tensor]) -> None:
+    def _save(self, stage: Stage, optimiser: torch.optim.Optimizer, average: list[Tensor]) -> None:
         state = {
             "modules": {k: m.state_dict() for k, m in self.checkpoint.modules().items()},
             "done": self.done,
-            "pending": {"optimiser": optimiser.state_dict(), "average": average},
+            "pending": {
+                "stage": stage.name,
+                "optimiser": optimiser.state_dict(),
+                "average": average,
+            },
         }
         work = self._state_path.with_suffix(".tmp")
         torch.save(state, work)
@@ -117,6 +129,9 @@ class Trainer:
             columns = config.size // 16 if config.layout == "diptych" else 0
             start_transformer(self.checkpoint.transformer, columns)
             fit_autoencoder(self.checkpoint.vae, self.factory, self.settings.fit_samples)
+        for module in self.checkpoint.modules().values():
+            module.to(self.device)
+        self.flow.graphs["dit"].to(self.device)
         for stage in self.stages:
             if self.done.get(stage.name, 0) < stage.steps:
                 self._stage(stage, progress)
@@ -138,9 +153,9 @@ class Trainer:
         first = self.done.get(stage.name, 0)
         if stage.trains == "experts" and not self._experts_began():
             self._spread_gate(stage)
-        if first and self.pending is not None:
+        if first and self.pending.get("stage") == stage.name:
             optimiser.load_state_dict(self.pending["optimiser"])
-            average = self.pending["average"]
+            average = [kept.to(self.device) for kept in self.pending["average"]]
         transformer = self.checkpoint.transformer
         if self.device.type == "cpu":
             # On a CPU, at these lengths, the fused kernel's backward is the slower one.
@@ -158,7 +173,7 @@ class Trainer:
                 module.requires_grad_(False)
         with torch.no_grad():
             torch._foreach_copy_(list[Tensor](parameters), average)
-        self._save(optimiser, average)
+        self._save(stage, optimiser, average)
 
     def _target(self, canvas: Tensor) -> Tensor:
         """The target panel u8 [B, S, S, 3] of a canvas: the only one that is ever decoded."""
@@ -225,8 +240,10 @@ class Trainer:
                 with _Swapped(parameters, average):
                     self._sheet(stage, step + 1)
                     self._write_checkpoint()
-            if (step + 1) % settings.save_every == 0 or last:
-                self._save(optimiser, average)
+            # The last step is saved by the stage, once the averages are in place: a state that
+            # calls a stage done holds its averaged weights.
+            if (step + 1) % settings.save_every == 0 and not last:
+                self._save(stage, optimiser, average)
 
     def _sheet(self, stage: Stage, step: int) -> None:
         name = f"{len(self.done):02d}-{stage.name}-{step:06d}.png"

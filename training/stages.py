@@ -45,8 +45,8 @@ EVERY = MaskMix(fine=0.2, rough=0.4, box=0.25, free=0.15)
 
 _WINDOWS = (7, 8, 9, 10, 12)
 
-# Sized for a session of two CPU cores: about an hour and a half. The experts' stages keep the paper's
-# proportions, 3000 : 1500 : 1500 (SPEC §8).
+# Sized for two CPU cores: about an hour and a half when they are free. The experts' stages keep
+# the paper's proportions, 3000 : 1500 : 1500 (SPEC §8).
 MINI_STAGES: tuple[Stage, ...] = (
     Stage("autoencoder", "autoencoder", 400, 4, 2e-3, 20, 0.6, FINE),
     Stage("base", "base", 1000, 12, 1e-3, 100, 0.0, EVERY, _WINDOWS),

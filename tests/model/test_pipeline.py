@@ -70,3 +70,17 @@ def test_conditioning_is_diffusers(tiny: Checkpoint) -> None:
     torch.testing.assert_close(ours[..., :64], theirs_image, rtol=1e-5, atol=1e-5)
     assert torch.equal(ours[..., 64:], theirs_mask)
     assert torch.equal(mask_tokens(hole), theirs_mask)
+
+
+def test_the_pooled_vector_is_read_at_the_end(tiny: Checkpoint) -> None:
+    """Whatever the ids before it: a change of the last word changes the vector."""
+    pipeline = A2EditPipeline(tiny)
+    graph = pipeline.graphs["pooled_encoder"]
+    with torch.no_grad():
+        cat, dog = (graph(pipeline.tokens("pooled", f"purple {word}")) for word in ("cat", "dog"))
+    assert not torch.equal(cat, dog)
+    ids = pipeline.tokens("pooled", "purple cat")
+    after = ids.clone()
+    after[0, -1] = ids.max()  # padding, behind the end
+    with torch.no_grad():
+        assert torch.equal(graph(ids), graph(after))

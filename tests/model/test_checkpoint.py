@@ -1,0 +1,85 @@
+"""Checkpoint folders: what is saved is what is loaded, and damage is refused by name."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from a2edit.model.architectures import MINI, TINY
+from a2edit.model.checkpoint import Checkpoint, find_checkpoint
+from a2edit.model.config import A2EDIT_FULL, A2EDIT_MINI, MoTConfig
+from a2edit.runtime.errors import CheckpointError
+
+
+def test_round_trip(tiny: Checkpoint, tiny_folder: Path) -> None:
+    again = Checkpoint.load(tiny_folder)
+    for name, module in tiny.modules().items():
+        for key, value in module.state_dict().items():
+            assert torch.equal(value, again.modules()[name].state_dict()[key]), (name, key)
+
+
+def test_saving_does_not_touch_the_model(tiny: Checkpoint, tmp_path: Path) -> None:
+    before = {key: value.clone() for key, value in tiny.transformer.state_dict().items()}
+    tiny.save(tmp_path / "half", torch.float16)
+    assert all(torch.equal(v, before[k]) for k, v in tiny.transformer.state_dict().items())
+    assert [path.name for path in tmp_path.iterdir()] == ["half"]
+
+
+@pytest.mark.parametrize("config", [A2EDIT_MINI, A2EDIT_FULL, TINY.mot, MINI.mot])
+def test_presets_round_trip(config: MoTConfig) -> None:
+    assert MoTConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def _config(key: str, value: object) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / "mot_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+
+    return change
+
+
+def _remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def _flip(name: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        data = bytearray((folder / name).read_bytes())
+        data[-1] ^= 1
+        (folder / name).write_bytes(bytes(data))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (_remove("mot_config.json"), "no mot_config.json"),
+        (_remove("base/vae/config.json"), "vae/config.json cannot be read"),
+        (_remove("base/tokenizer/tokenizer.json"), "tokenizer.json is missing"),
+        (_remove("gate/gate.safetensors"), "the gate cannot be loaded"),
+        (_flip("base/transformer/diffusion_pytorch_model.safetensors"), "is not the base"),
+        (_config("num_experts", 7), "the gate serves"),
+        (_config("fallback", "random"), "fallback is 'random'; allowed: 'strongest', 'none'"),
+        (_config("gate_input", "hidden"), "gate_input is 'hidden'"),
+        (_config("size", 100), "multiple of 16"),
+        (_config("wings", 2), "unknown keys ['wings']"),
+    ],
+)
+def test_damage_is_named(
+    tiny_folder: Path, tmp_path: Path, damage: Callable[[Path], None], says: str
+) -> None:
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(tiny_folder, folder)
+    damage(folder)
+    with pytest.raises(CheckpointError) as refusal:
+        Checkpoint.load(folder)
+    assert says in str(refusal.value)
+
+
+def test_an_unknown_name_lists_the_embedded_models() -> None:
+    with pytest.raises(CheckpointError, match="a2edit-mini"):
+        find_checkpoint("no-such-model")
