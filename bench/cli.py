@@ -1,6 +1,5 @@
 """a2edit-bench: what it costs, and whether it is right."""
 
-import sys
 import time
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from a2edit.bench.figures import Edited, Figures, edit_cases, figures
 from a2edit.bench.heldout.cases import drawn_cases, photograph_cases
 from a2edit.bench.latency import Plan, measure
 from a2edit.bench.rows import Row, Setup, append_rows
+from a2edit.runtime.commands import Command, Group
 from a2edit.runtime.editor import Editor
-from a2edit.runtime.errors import A2EditError
 
 RESULTS = Path("bench/results")
 
@@ -35,12 +34,12 @@ _results = click.option(
 )
 
 
-@click.group()
-def cli() -> None:
+@click.group(cls=Group)
+def main() -> None:
     """Measure a bundle: latency and memory against the torch reference, held-out figures."""
 
 
-@cli.command()
+@main.command(cls=Command)
 @_bundle
 @_results
 @click.option("--model", default="a2edit-mini", show_default=True, help="The reference's model.")
@@ -60,7 +59,7 @@ def latency(
     console.print(f"appended to {results / 'latency.csv'}")
 
 
-@cli.command()
+@main.command(cls=Command)
 @_bundle
 @_results
 def quality(bundle: Path, results: Path) -> None:
@@ -115,15 +114,6 @@ def _table(rows: list[Row]) -> Table:
 
 def _percentiles(row: Row) -> tuple[float, float, float]:
     return row.p20, row.p50, row.p80
-
-
-def main() -> None:
-    """Run the command line: an A2EditError is one line on stderr and exit code 2."""
-    try:
-        cli(prog_name="a2edit-bench")
-    except A2EditError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Checkpoint → bundle, as a chain of steps (DESIGN, "The two ways through")."""
+"""Checkpoint → bundle, as a chain of steps (docs/architecture.md)."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _Build:
-    """One precision's steps; `pieces` runs them all, in the order of DESIGN's offline way."""
+    """One precision's steps; `pieces` runs them all, in the order of docs/architecture.md."""
 
     settings: BuildSettings
     precision: str

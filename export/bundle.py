@@ -1,4 +1,4 @@
-"""Finished steps → a bundle folder that appears whole or not at all (DESIGN, "Bundle")."""
+"""Finished steps → a bundle folder that appears whole or not at all."""
 
 from __future__ import annotations
 

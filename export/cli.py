@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,16 @@ from rich.console import Console
 from rich.status import Status
 
 from a2edit.export.settings import MATERIALISE, PRECISIONS, BuildSettings
-from a2edit.runtime.errors import A2EditError
+from a2edit.runtime.commands import Command, Group
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="a2edit")
-def cli() -> None:
+def main() -> None:
     """Build bundles for a2edit-run."""
 
 
-@cli.command()
+@main.command(cls=Command)
 @click.option("--model", default="a2edit-mini", show_default=True, help="Embedded model or folder.")
 @click.option("--out", type=click.Path(path_type=Path), help="Bundle folder.  [build/<model>]")
 @click.option("--routes", default=8, show_default=True, metavar="K", help="Most routes to make.")
@@ -50,7 +49,7 @@ def engines(model: str, out: Path | None, **options: Any) -> None:
     click.echo(f"{out}  {size / 1e6:.1f} MB in {seconds:.0f} s  bundle hash {bundle_hash[:16]}")
 
 
-@cli.command()
+@main.command(cls=Command)
 @click.argument("bundle", type=click.Path(path_type=Path))
 def inspect(bundle: Path) -> None:
     """Check BUNDLE's files and print what is in it."""
@@ -82,15 +81,6 @@ class _Console:
 
     def note(self, text: str) -> None:
         self._console.print(f"  [yellow]{text}[/]", soft_wrap=True)
-
-
-def main() -> None:
-    """Entry point: an A2EditError is one line and exit status 2."""
-    try:
-        cli()
-    except A2EditError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Torch modules → weight-free ONNX: parameters outside, routed weights as inputs (FINDINGS)."""
+"""Torch modules → weight-free ONNX: parameters outside, routed weights as inputs."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from a2edit.runtime.engines.base import Array, Engine
 from a2edit.runtime.errors import EngineError
 from a2edit.runtime.sampler import noise
 
-# Largest relative error ‖engine − truth‖ / ‖truth‖ that a precision may have (issue 2, SPEC §11).
+# Largest relative error ‖engine − truth‖ / ‖truth‖ that a precision may have (SPEC §11).
 TOLERANCE = {"fp32": 1e-5, "bf16": 1e-2, "int8": 3e-2}
 # Bytes: a last-bit difference before rounding moves a pixel by one level here and there.
 BYTES_TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2, "int8": 1e-3}

@@ -1,8 +1,8 @@
 """The thick graphs: everything between bytes in and bytes out, as modules to run or to export.
 
 One graph is one module with tensors at its edge and no Python value but its weights, so that the
-reference pipeline, the exporter and the verification all speak of the same function (DESIGN, "Thick
-graphs, thin hosts").
+reference pipeline, the exporter and the verification all speak of the same function ("Thick graphs,
+thin hosts", docs/architecture.md).
 """
 
 from __future__ import annotations

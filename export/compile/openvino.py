@@ -2,7 +2,7 @@
 
 Every graph is compiled in a process of its own: OpenVINO numbers generated nodes by a counter of
 the process, so that the second model compiled in one has other bytes than the first. Alone, the
-same graph gives the same bytes (docs/decisions/0012).
+same graph gives the same bytes (docs/decisions/0006).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ class ExternalParameters(ir.passes.InPlacePass):
     """Initializers named in `places` become external data of `file`.
 
     ONNX Runtime and OpenVINO both refuse external data outside of the graph's own folder, by ".."
-    and by symlink alike; so `file` lies beside the graph (docs/decisions/0010).
+    and by symlink alike; so `file` lies beside the graph (docs/decisions/0002).
     """
 
     def __init__(self, places: Mapping[str, Place], file: str, folder: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from a2edit.bench.cli import cli
+from a2edit.bench.cli import main
 from a2edit.bench.figures import Edits
 from a2edit.bench.heldout.cases import Case, drawn_case
 from a2edit.bench.latency import WARM_UP, interleaved
@@ -62,7 +62,7 @@ def test_sides_take_turns_and_warm_up_is_not_counted() -> None:
 def test_a_missing_bundle_is_refused_and_leaves_nothing(command: str, tmp_path: Path) -> None:
     results = tmp_path / "results"
     missing = str(tmp_path / "nope")
-    outcome = CliRunner().invoke(cli, [command, "--bundle", missing, "--results", str(results)])
+    outcome = CliRunner().invoke(main, [command, "--bundle", missing, "--results", str(results)])
     assert isinstance(outcome.exception, BundleError)
     assert missing in str(outcome.exception)
     assert not results.exists()
