@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -14,6 +15,16 @@ from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import RoutedLinear, unmerged
 from a2edit.model.graphs import DitGraph
 from a2edit.runtime.sampler import noise, sigmas
+
+# The first block reads noise and pixels almost as they are embedded, and its feed-forward passes
+# them on with outliers that one static range cannot hold: quantised alone, its two linears cost the
+# embedded model's velocity 4.1 % and 2.7 %, no other linear more than 1.9 %.
+_HIGH_PRECISION = re.compile(r"transformer_blocks\.0\.ff\.net\.(?:0\.proj|2)")
+
+
+def quantised_linears(linears: Sequence[RoutedLinear]) -> list[RoutedLinear]:
+    """The routed linears that INT8 takes; the others keep fp32 weights and activations."""
+    return [linear for linear in linears if not _HIGH_PRECISION.fullmatch(linear.name)]
 
 
 def input_parts(linear: RoutedLinear, inner: int) -> tuple[int, ...]:
@@ -56,13 +67,14 @@ def _recording(
 def activation_ranges(
     checkpoint: Checkpoint, dit: DitGraph, samples: Sequence[EncodedSample]
 ) -> dict[str, tuple[float, ...]]:
-    """max|x| of every routed linear's input, one number a part (`input_parts`).
+    """max|x| of every quantised linear's input, one number a part (`input_parts`).
 
     Runs the whole denoising loop with unmerged experts at each sample's own gate weights.
     """
     config = checkpoint.config
     inner = checkpoint.transformer.inner_dim
-    parts = {linear.name: input_parts(linear, inner) for linear in checkpoint.linears}
+    quantised = quantised_linears(checkpoint.linears)
+    parts = {linear.name: input_parts(linear, inner) for linear in quantised}
     amax = {name: [0.0] * len(widths) for name, widths in parts.items()}
     levels = sigmas(config.steps, config.image_tokens)
     shape = (1, config.image_tokens, int(checkpoint.transformer.config.out_channels))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from torch import Tensor
 
+from a2edit.calibration.ranges import quantised_linears
 from a2edit.kernels.reference import merge_weight, quantise_rows
 from a2edit.model.checkpoint import Checkpoint
 
@@ -63,16 +64,20 @@ def merged_weights(
 ) -> dict[str, NDArray[np.generic]]:
     """Weights of every routed linear for a table [L, N], as the `dit` graph takes them.
 
-    fp32 and bf16: "<linear>.weight" fp32 [out, in] (a bf16 engine rounds it by itself). int8: the
-    weight int8 [out, in] and "<linear>.scale" fp32 [out]. Always from the pristine base.
+    fp32 and bf16: "<linear>.weight" fp32 [out, in] (a bf16 engine rounds it by itself). int8: of
+    `quantised_linears`, int8 [out, in] and "<linear>.scale" fp32 [out]. Always from the pristine
+    base.
     """
     bank = checkpoint.experts
+    quantised: set[str] = set()
+    if precision == "int8":
+        quantised = {linear.name for linear in quantised_linears(checkpoint.linears)}
     found: dict[str, NDArray[np.generic]] = {}
     for linear in checkpoint.linears:
         pair = bank.pair(linear.name)
         base = _array(checkpoint.transformer.get_parameter(f"{linear.name}.weight"))
         merged = merge_weight(base, _array(pair.A), _array(pair.B), table[linear.block], bank.scale)
-        if precision == "int8":
+        if linear.name in quantised:
             levels, scales = quantise_rows(merged)
             found[f"{linear.name}.weight"], found[f"{linear.name}.scale"] = levels, scales
         else:
