@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,6 @@ from a2edit.runtime.manifest import (
     WeightSetEntry,
 )
 from a2edit.runtime.sampler import FLUX_SHIFT
-from a2edit.runtime.spec import ModelSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -114,28 +113,16 @@ def _manifest(
     verification: Mapping[str, Any],
     precision: Mapping[str, Any],
 ) -> Manifest:
-    config, transformer = checkpoint.config, checkpoint.transformer.config
+    from a2edit.model.pipeline import model_spec
+
+    config = checkpoint.config
     found = _read_json(pieces.routes_step.folder / "routes.json")
-    latent = int(transformer.out_channels)
     lengths = {"text": config.text_length, "pooled": config.pooled_length}
     encoders = {"text": checkpoint.text_encoder, "pooled": checkpoint.pooled_encoder}
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return Manifest(
         name=config.name,
-        model=ModelSpec(
-            layout=config.layout,
-            reference_placement=config.reference_placement,
-            size=config.size,
-            latent_channels=latent,
-            conditioning_channels=int(transformer.in_channels) - latent,
-            image_tokens=config.image_tokens,
-            text_length=config.text_length,
-            pooled_length=config.pooled_length,
-            reference_size=checkpoint.reference_size,
-            blocks=checkpoint.blocks,
-            experts=config.num_experts,
-            checkpoint_hash=pieces.checkpoint_hash,
-        ),
+        model=replace(model_spec(checkpoint), checkpoint_hash=pieces.checkpoint_hash),
         sampler=SamplerEntry(steps=config.steps, guidance=config.guidance, **asdict(FLUX_SHIFT)),
         tokenizers={
             kind: TokenizerEntry(

@@ -7,6 +7,7 @@ thin hosts", docs/architecture.md).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -17,16 +18,16 @@ from a2edit.model.latents import image_ids, mask_tokens, pack, unpack
 from a2edit.model.routing import route_weights
 
 
-class GraphModule(nn.Module):
+class GraphModule(nn.Module, ABC):
     """A graph: a name, named inputs and outputs, and inputs to try it with."""
 
     graph_name: str
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
 
+    @abstractmethod
     def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
         """Random inputs of the right shapes and dtypes; the same at every call."""
-        raise NotImplementedError
 
 
 def _generator() -> torch.Generator:

@@ -4,6 +4,7 @@ An engine is not thread-safe: one request at a time. It keeps the arrays that ar
 alive, and returns arrays that nothing writes to again.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -90,7 +91,7 @@ class Engine(Protocol):
     ) -> None: ...
 
 
-class CheckedEngine:
+class CheckedEngine(ABC):
     """Public methods check, private ones work: a backend fills in `_bind`, `_run`, `_close`."""
 
     def __init__(self, spec: GraphSpec) -> None:
@@ -141,14 +142,14 @@ class CheckedEngine:
         if not self._open:
             raise EngineError(f"graph {self.spec.name!r}: the engine is closed")
 
-    def _bind(self, tensors: Mapping[str, Array]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _bind(self, tensors: Mapping[str, Array]) -> None: ...
 
-    def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        raise NotImplementedError
+    @abstractmethod
+    def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]: ...
 
-    def _close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _close(self) -> None: ...
 
 
 def _checked(spec: TensorSpec, tensors: Mapping[str, Array], where: str) -> Array:
