@@ -15,7 +15,6 @@ from a2edit.bench.figures import Edits
 from a2edit.bench.heldout.cases import Case, drawn_case
 from a2edit.bench.latency import WARM_UP, interleaved
 from a2edit.bench.rows import Setup, append_rows, device_name
-from a2edit.runtime.errors import BundleError
 from a2edit.runtime.request import EditRequest, EditResult
 
 
@@ -63,8 +62,9 @@ def test_a_missing_bundle_is_refused_and_leaves_nothing(command: str, tmp_path: 
     results = tmp_path / "results"
     missing = str(tmp_path / "nope")
     outcome = CliRunner().invoke(main, [command, "--bundle", missing, "--results", str(results)])
-    assert isinstance(outcome.exception, BundleError)
-    assert missing in str(outcome.exception)
+    assert outcome.exit_code == 2
+    assert outcome.stderr.startswith("error: ")
+    assert missing in outcome.stderr
     assert not results.exists()
 
 

@@ -104,7 +104,8 @@ def test_other_settings_reuse_what_they_share(
     assert not {"shared", "traces", "graph-gate", "engine-gate"} & redone
     manifest = open_bundle(out).manifest
     linears = manifest.precision["routed_linears"]
-    assert manifest.precision["routed_weights"] == {"int8": linears}
+    # Counted in the graph: all but the first block's feed-forward.
+    assert manifest.precision["routed_weights"] == {"float32": 2, "int8": linears - 2}
     assert manifest.precision["graphs"]["gate"] == "fp32"
     (figure,) = manifest.verification["routes"].values()
     assert 1e-3 < figure["relative_error"] <= 0.1  # int8, and not silently fp32
