@@ -1,0 +1,135 @@
+"""Metrics that need no weights: PSNR, SSIM and L1 by zone, edges, and whose colours came out.
+
+Pure functions of pictures u8 [H,W,3] and regions u8 [H,W] (255 = in the region); scikit-image's
+SSIM and Canny are imported where they are used.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from a2edit.bench.metrics import Pixels, colour_histogram, histogram_distance
+from a2edit.runtime.masks import FEATHER
+from a2edit.runtime.regions import dilate
+
+Bools = npt.NDArray[np.bool_]
+
+BAND = 16  # pixels around the mask
+# Equal pictures have no finite ratio, and a table of means needs one.
+PSNR_MOST = 100.0
+CANNY_SIGMA = 1.5
+EDGE_TOLERANCE = 2  # pixels that an edge may lie beside the truth's
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneFigures:
+    """How near an edit is to the truth over one zone of the picture."""
+
+    psnr_db: float
+    ssim: float
+    l1: float  # mean absolute difference, grey levels of 255
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Zones:
+    """A picture cut in three by a mask: its inside, the band around it, and the rest."""
+
+    mask: Bools
+    band: Bools
+    outside: Bools
+
+    @classmethod
+    def of(cls, region: Pixels, within: Bools | None = None) -> "Zones":
+        """Zones of a region u8 [H,W]; `within` keeps to the pixels a model has painted."""
+        inside = region >= 128
+        near = dilate(inside, BAND)
+        seen = np.ones_like(inside) if within is None else within
+        return cls(inside & seen, near & ~inside & seen, ~near & seen)
+
+
+def zone_figures(first: Pixels, second: Pixels, zone: Bools) -> ZoneFigures | None:
+    """PSNR, SSIM and L1 over the pixels of a zone; None for an empty one.
+
+    SSIM is Wang's with a 7-pixel window on each channel, averaged over the zone's pixels: windows
+    at its rim look a little beyond it.
+    """
+    return _figures(first, second, ssim_map(first, second), zone)
+
+
+def by_zone(first: Pixels, second: Pixels, zones: Zones) -> dict[str, ZoneFigures]:
+    """Figures of every zone that is not empty; the SSIM map is made once."""
+    likeness = ssim_map(first, second)
+    found = {
+        name: _figures(first, second, likeness, getattr(zones, name))
+        for name in ("mask", "band", "outside")
+    }
+    return {name: figures for name, figures in found.items() if figures is not None}
+
+
+def ssim_map(first: Pixels, second: Pixels) -> npt.NDArray[np.float64]:
+    """Structural similarity at every pixel, mean of the channels: [H,W]."""
+    from skimage.metrics import structural_similarity
+
+    _, likeness = structural_similarity(first, second, channel_axis=2, data_range=255, full=True)
+    mean: npt.NDArray[np.float64] = np.asarray(likeness, np.float64).mean(axis=2)
+    return mean
+
+
+def edge_f1(first: Pixels, second: Pixels, region: Pixels) -> float:
+    """F1 of the edges of `first` against those of `second` inside a region, 0 to 1.
+
+    Canny's edges; one counts as found within EDGE_TOLERANCE pixels. Two flat pictures agree.
+    """
+    inside = region >= 128
+    edges, truth = (edge_map(picture) & inside for picture in (first, second))
+    if not edges.any() or not truth.any():
+        return float(edges.any() == truth.any())
+    precision = float(dilate(truth, EDGE_TOLERANCE)[edges].mean())
+    recall = float(dilate(edges, EDGE_TOLERANCE)[truth].mean())
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def edge_map(picture: Pixels) -> Bools:
+    """Canny's edges of the grey picture, thresholds fixed so that pictures can be compared."""
+    from skimage.feature import canny
+
+    grey = picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    found: Bools = canny(grey, sigma=CANNY_SIGMA, low_threshold=8, high_threshold=20)
+    return found
+
+
+def share_closer(painted: Pixels, own: Pixels, others: Sequence[Pixels]) -> Bools:
+    """Whether painted colours are strictly closer to their own reference's than to each other's.
+
+    Colours are u8 [n,3]; a reference with the very colours of the own one is no comparison.
+    """
+    histogram = colour_histogram(painted)
+    distance = histogram_distance(histogram, colour_histogram(own))
+    return np.array(
+        [
+            distance < histogram_distance(histogram, colour_histogram(other))
+            for other in others
+            if not np.array_equal(other, own)
+        ],
+        dtype=bool,
+    )
+
+
+def identical_share(first: Pixels, second: Pixels, region: Pixels) -> float | None:
+    """Share of pixels beyond a region and its seam that are the same; None if there are none."""
+    outside = ~dilate(region >= 128, FEATHER)
+    same = (first == second).all(axis=-1)[outside]
+    return float(same.mean()) if same.size else None
+
+
+def _figures(
+    first: Pixels, second: Pixels, likeness: npt.NDArray[np.float64], zone: Bools
+) -> ZoneFigures | None:
+    if not zone.any():
+        return None
+    gap = first[zone].astype(np.float64) - second[zone].astype(np.float64)
+    error = float(np.mean(gap**2))
+    decibels = PSNR_MOST if error == 0 else min(PSNR_MOST, 10 * float(np.log10(255**2 / error)))
+    return ZoneFigures(decibels, float(likeness[zone].mean()), float(np.abs(gap).mean()))

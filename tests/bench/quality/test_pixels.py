@@ -1,0 +1,122 @@
+"""The weight-free metrics are the textbook's, zone by zone, and fall when a picture gets worse."""
+
+import numpy as np
+import pytest
+
+from a2edit.bench.metrics import Pixels
+from a2edit.bench.quality.pixels import (
+    BAND,
+    PSNR_MOST,
+    Zones,
+    by_zone,
+    edge_f1,
+    identical_share,
+    share_closer,
+    ssim_map,
+    zone_figures,
+)
+
+pytest.importorskip("skimage")
+
+HEIGHT, WIDTH = 96, 120
+
+
+@pytest.fixture
+def picture() -> Pixels:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (12, 15, 3)).astype(np.uint8)
+    return np.kron(coarse, np.ones((8, 8, 1), np.uint8))
+
+
+@pytest.fixture
+def region() -> Pixels:
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[30:60, 40:80] = 255
+    return mask
+
+
+def test_zones_part_the_picture(region: Pixels) -> None:
+    zones = Zones.of(region)
+    total = zones.mask.astype(int) + zones.band + zones.outside
+    assert (total == 1).all()
+    assert zones.mask.sum() == 30 * 40
+    assert zones.band.sum() == (30 + 2 * BAND) * (40 + 2 * BAND) - 30 * 40
+
+
+def test_zones_keep_to_what_was_seen(region: Pixels) -> None:
+    seen = np.zeros(region.shape, bool)
+    seen[:, :60] = True
+    zones = Zones.of(region, seen)
+    assert ((zones.mask | zones.band | zones.outside) == seen).all()
+
+
+def test_a_change_is_counted_in_its_own_zone(picture: Pixels, region: Pixels) -> None:
+    edited = picture.copy()
+    edited[region >= 128] ^= 16
+    figures = by_zone(edited, picture, Zones.of(region))
+    assert figures["mask"].psnr_db == pytest.approx(20 * np.log10(255 / 16))
+    assert figures["mask"].l1 == pytest.approx(16)
+    for name in ("band", "outside"):
+        assert figures[name].psnr_db == PSNR_MOST
+        assert figures[name].l1 == 0
+    assert figures["mask"].ssim < figures["band"].ssim <= 1
+    assert figures["outside"].ssim == pytest.approx(1)
+
+
+def test_ssim_over_everything_is_scikit_images(picture: Pixels) -> None:
+    from skimage.metrics import structural_similarity
+
+    noise = np.random.default_rng(1).integers(-20, 21, picture.shape)
+    noisy = np.clip(picture + noise, 0, 255).astype(np.uint8)
+    whole = zone_figures(noisy, picture, np.ones(picture.shape[:2], bool))
+    assert whole is not None
+    expected = structural_similarity(noisy, picture, channel_axis=2, full=True)[1].mean()
+    assert whole.ssim == pytest.approx(expected)
+    assert ssim_map(picture, picture).min() == pytest.approx(1)
+
+
+def test_an_empty_zone_has_no_figures(picture: Pixels) -> None:
+    assert zone_figures(picture, picture, np.zeros(picture.shape[:2], bool)) is None
+    everything = np.full(picture.shape[:2], 255, np.uint8)
+    assert set(by_zone(picture, picture, Zones.of(everything))) == {"mask"}
+    assert identical_share(picture, picture, everything) is None
+
+
+def disc(radius: int, shift: int = 0) -> Pixels:
+    rows, columns = np.ogrid[:HEIGHT, :WIDTH]
+    inside = (rows - 48) ** 2 + (columns - 60 - shift) ** 2 < radius**2
+    return np.where(inside[..., None], np.uint8(220), np.uint8(40)).repeat(3, axis=2)
+
+
+def test_edges_count_within_two_pixels() -> None:
+    everything = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    assert edge_f1(disc(20), disc(20), everything) == 1
+    assert edge_f1(disc(20, 2), disc(20), everything) == 1
+    near, far = edge_f1(disc(20, 5), disc(20), everything), edge_f1(disc(10), disc(26), everything)
+    assert 0 < near < 1
+    assert far == 0
+
+
+def test_flat_pictures_have_the_same_edges_and_a_flat_edit_has_none(region: Pixels) -> None:
+    flat = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    assert edge_f1(flat, flat, region) == 1
+    assert edge_f1(flat, disc(12), region) == 0
+
+
+def test_closer_counts_the_others_and_leaves_the_same_object_out() -> None:
+    def colours(red: int, green: int) -> Pixels:
+        return np.full((50, 3), (red, green, 30), np.uint8)
+
+    own, other, far = colours(150, 70), colours(120, 90), colours(10, 250)
+    assert share_closer(colours(155, 65), own, [own, other, far]).tolist() == [True, True]
+    assert share_closer(colours(124, 88), own, [other, far]).tolist() == [False, True]
+
+
+def test_identical_share_sees_one_pixel_beyond_the_seam(picture: Pixels, region: Pixels) -> None:
+    edited = picture.copy()
+    edited[45, 50] ^= 255
+    assert identical_share(edited, picture, region) == 1
+    edited[0, 0, 1] ^= 1
+    share = identical_share(edited, picture, region)
+    assert share is not None
+    assert 0.999 < share < 1
