@@ -3,6 +3,7 @@
 A2EditError
 ├── RequestError           a picture, mask, box, prompt or setting that cannot be edited
 ├── CheckpointError        a checkpoint folder that is missing, broken or of an unknown kind
+├── DataError              a data set that is missing, damaged, or of another layout
 ├── BundleError            a bundle that is missing, damaged, or of another schema version
 ├── TargetError            a device, backend or precision that this machine does not offer
 ├── DeviceMemoryError      an engine that does not fit
@@ -23,6 +24,10 @@ class RequestError(A2EditError, ValueError):
 
 class CheckpointError(A2EditError):
     """The checkpoint cannot be read."""
+
+
+class DataError(A2EditError):
+    """A data set, or one of its samples, cannot be read or written."""
 
 
 class BundleError(A2EditError):
