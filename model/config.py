@@ -152,8 +152,8 @@ A2EDIT_MINI = MoTConfig(
     size=256,
     steps=16,
     guidance=30.0,
-    text_length=12,
-    pooled_length=12,
+    text_length=24,
+    pooled_length=24,
     base_hash="",
 )
 

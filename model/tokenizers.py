@@ -12,20 +12,33 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from tokenizers import trainers as bpe_trainers
 from transformers import PreTrainedTokenizerFast
 
-# What the small models' prompts are about: their words become single tokens.
+# What the small models' prompts are about: their words become single tokens. Colours and patterns,
+# then people and clothes, animals and plants, things, buildings, and words of places and sizes.
 _CORPUS = """
-a an the with and of on in short long two big small tall round striped checked dotted plain
-spotted red orange yellow green blue purple pink brown black white grey teal navy olive cyan
-magenta violet crimson golden cream beige turquoise lime maroon pale dark light bright portrait
-person face hair hat woman man child t-shirt shirt dress trousers jumper coat skirt jacket cat dog
-fish bird rabbit turtle horse butterfly flower tree cactus potted plant mushroom bush palm bag
-glasses watch shoe hat umbrella ring necklace chair table lamp sofa shelf bed stool cupboard car
-bus boat sailing balloon truck bicycle train plane rocket house tower temple bridge castle
-lighthouse church tent
+a an the with and of on in at by for full letter pair star heart diamond circle emblem
+h k m t x z short long two big small tall round old new young open closed front side next to
+red orange yellow green blue purple pink brown black white grey gray teal navy olive cyan magenta
+violet crimson golden gold silver cream beige turquoise lime maroon pale dark light bright
+striped pinstriped zigzag two-tone checked dotted plain spotted leopard patchwork wooden knitted
+wood tweed shaded stripes dots squares flowers floral leather metal glass stone
+portrait person face hair hat woman man child girl boy clothes curly beard bun plaits hood bobble
+t-shirt shirt dress trousers jumper coat skirt jacket shorts dungarees waistcoat raincoat poncho
+scarf cap mitten glove sun sock
+cat fish bird rabbit turtle horse butterfly snail dog frog elephant owl duck bear bee
+flower tulip tree cactus potted pot plant leafy leaf mushroom bush blossom palm strawberry pumpkin
+rose apple pear
+bag handbag backpack satchel glasses sunglasses watch strap shoe boot umbrella ring necklace
+headphones
+chair armchair table lamp sofa shelf bookcase chest drawers bed stool wardrobe cupboard seat cover
+cloth vase cup mug ball
+car bus boat sail sailing sailboat hot-air balloon truck lorry bicycle train tram plane locomotive
+helicopter tractor rocket ship
+house tower temple columns bridge castle lighthouse church tent pagoda windmill block flats tall
+room street garden sky sea wall floor grass
 """
 
 
-def write_tokenizers(folder: Path, size: int = 640) -> tuple[dict[str, Path], int, dict[str, int]]:
+def write_tokenizers(folder: Path, size: int = 896) -> tuple[dict[str, Path], int, dict[str, int]]:
     """Write "text" (T5's conventions) and "pooled" (CLIP's) tokenizers under a folder.
 
     Returns:
@@ -53,8 +66,8 @@ def write_tokenizers(folder: Path, size: int = 640) -> tuple[dict[str, Path], in
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        # Four times each, so that every word is merged whole before rare pairs are.
-        tokenizer.train_from_iterator([_CORPUS] * 4, trainer)
+        # Word by word: what begins a line is a word after a space, too.
+        tokenizer.train_from_iterator(_CORPUS.split(), trainer)
         ids: dict[str, int] = {token: place for place, token in enumerate(special)}
         tokenizer.post_processor = processors.TemplateProcessing(
             single=template, special_tokens=[(token, ids[token]) for token in special]

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
 
+from a2edit.model.config import A2EDIT_MINI
+from a2edit.model.tokenizers import write_tokenizers
 from a2edit.runtime.errors import RequestError
 from a2edit.runtime.layout import tight_box
 from a2edit.training.scenes import (
@@ -18,7 +25,10 @@ from a2edit.training.scenes import (
     draw_sample,
 )
 from a2edit.training.scenes.canvas import Canvas
+from a2edit.training.scenes.emblems import EMBLEMS
 from a2edit.training.scenes.kinds import kinds_of
+from a2edit.training.scenes.patterns import PATTERNS
+from a2edit.training.scenes.sample import caption_of
 from a2edit.training.scenes.style import Style, colour_name
 
 SEEDS = range(24)
@@ -57,7 +67,8 @@ def test_shapes_types_and_mask_values(samples: list[Sample]) -> None:
 def test_tight_boxes_have_the_promised_sizes(samples: list[Sample]) -> None:
     for sample in samples:
         box = tight_box(sample.scene_mask)
-        assert 0.31 * 256 <= max(box.x1 - box.x0, box.y1 - box.y0) <= 0.6 * 256
+        longest = max(box.x1 - box.x0, box.y1 - box.y0)
+        assert (0.12 if sample.occluded else 0.23) * 256 <= longest <= 0.64 * 256
         box = tight_box(sample.reference_mask)
         assert 0.8 * 256 <= max(box.x1 - box.x0, box.y1 - box.y0) <= 256
 
@@ -78,7 +89,9 @@ def test_what_the_reference_mask_leaves_out_is_white(samples: list[Sample]) -> N
 
 
 def test_silhouette_and_colours_are_those_of_the_reference(samples: list[Sample]) -> None:
-    for sample in samples:
+    whole = [sample for sample in samples if not sample.occluded]
+    assert len(whole) >= len(samples) * 0.7
+    for sample in whole:
         shares, colours = [], []
         for picture, mask in (
             (sample.scene, sample.scene_mask),
@@ -88,9 +101,19 @@ def test_silhouette_and_colours_are_those_of_the_reference(samples: list[Sample]
             longer = max(box.x1 - box.x0, box.y1 - box.y0)
             shares.append((mask > 0).sum() / longer**2)
             colours.append(picture[mask > 0].mean(0))
-        # ±5° changes the tight box a little, ±8 % the brightness.
-        assert shares[0] == pytest.approx(shares[1], rel=0.3)
-        np.testing.assert_allclose(colours[0], colours[1], rtol=0.12, atol=8)
+        # ±12° and a shear change the tight box; the scene's light changes levels, not hues.
+        assert shares[0] == pytest.approx(shares[1], rel=0.4)
+        np.testing.assert_allclose(colours[0], colours[1], rtol=0.3, atol=16)
+        np.testing.assert_allclose(
+            colours[0] / colours[0].sum(), colours[1] / colours[1].sum(), atol=0.05
+        )
+
+
+def test_what_stands_in_front_leaves_most_of_the_object_to_be_seen() -> None:
+    drawn = [draw_sample(seed, size=64) for seed in range(200)]
+    hidden = [sample for sample in drawn if sample.occluded]
+    assert 0.04 <= len(hidden) / len(drawn) <= 0.2
+    assert all((sample.scene_mask > 0).sum() > 60 for sample in hidden)
 
 
 def test_no_kind_is_in_both_splits() -> None:
@@ -102,7 +125,8 @@ def test_no_kind_is_in_both_splits() -> None:
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_each_category_draws_in_both_splits(category: str) -> None:
-    assert len(kinds_of("train", category)) >= 3
+    assert len(kinds_of("train", category)) >= 7
+    assert len(kinds_of("held_out", category)) >= 2
     splits: tuple[Split, ...] = ("train", "held_out")
     for split in splits:
         sample = draw_sample(5, size=64, split=split, category=category)
@@ -119,7 +143,7 @@ def test_kinds_stay_on_the_canvas_and_fill_it(kind: Kind) -> None:
         alpha = np.asarray(canvas.image.getchannel("A"))
         assert set(np.unique(alpha)) <= {0, 255}
         box = tight_box(alpha)
-        assert max(box.x1 - box.x0, box.y1 - box.y0) >= 0.75 * 128
+        assert max(box.x1 - box.x0, box.y1 - box.y0) >= 0.7 * 128
         # Nothing is cut off by the canvas's edge over any length.
         edges = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
         assert (edges > 0).mean() < 0.1
@@ -129,6 +153,44 @@ def test_captions_name_the_object(samples: list[Sample]) -> None:
     for sample in samples:
         assert sample.caption.split()[0] in ("a", "an")
         assert "{" not in sample.caption
+
+
+def test_an_emblem_is_named_where_it_is_shown() -> None:
+    style = replace(Style.random(np.random.default_rng(0)), emblem="star")
+    shirt = next(kind for kind in KINDS if kind.emblem)
+    plain = next(kind for kind in KINDS if not kind.emblem)
+    assert caption_of(shirt, style).endswith(" with a star")
+    assert not caption_of(plain, style).endswith("star")
+
+
+@pytest.fixture(scope="module")
+def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> list[PreTrainedTokenizerFast]:
+    folders, _, _ = write_tokenizers(tmp_path_factory.mktemp("tokenizers"))
+    return [PreTrainedTokenizerFast.from_pretrained(folder) for folder in folders.values()]
+
+
+def test_every_caption_fits_the_small_models_and_keeps_its_words(
+    tokenizers: list[PreTrainedTokenizerFast],
+) -> None:
+    """The longest words in every place of every kind: none is cut, none falls to letters."""
+    colour, pattern = "dark turquoise", max(PATTERNS, key=len)
+    looks = [f"{colour} and {colour}", f"{colour} {pattern}"]
+    emblem = max(EMBLEMS.values(), key=lambda words: len(words.split()))
+    captions = {
+        f"a {kind.caption.format(look=look)}{f' with {emblem}' if kind.emblem else ''}"
+        for kind in KINDS
+        for look in looks
+    }
+    words = {word for caption in captions for word in re.split(r"[ -]", caption)}
+    words |= {word for name in [*PATTERNS, *EMBLEMS.values()] for word in re.split(r"[ -]", name)}
+    words |= {word for rgb in product(range(0, 256, 15), repeat=3)
+              for word in colour_name(rgb).split()}  # fmt: skip
+    for tokenizer in tokenizers:
+        for caption in captions:
+            assert len(tokenizer(caption).input_ids) <= A2EDIT_MINI.text_length
+        split = {word for word in words if len(tokenizer.tokenize(word)) > 2}
+        assert not split
+    assert A2EDIT_MINI.text_length == A2EDIT_MINI.pooled_length
 
 
 @pytest.mark.parametrize(

@@ -113,3 +113,55 @@ def cap(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
     canvas.polygon(smooth(peak), style.second)
     canvas.box((0.08, 0.6, 0.76, 0.67), style.third, 0.01)
     canvas.dot((0.42, high), 0.03, style.second, edge=True)
+
+
+def backpack(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    top = rng.uniform(0.14, 0.2)
+    canvas.limb(arc((0.5, top), (0.1, 0.1), 180, 360, 16), 0.04, style.third)
+    for side in (-1, 1):
+        strap = [(0.5 + side * 0.3, 0.34), (0.5 + side * 0.4, 0.56), (0.5 + side * 0.34, 0.84)]
+        canvas.limb(smooth(strap, closed=False), 0.06, style.third)
+    canvas.box((0.18, top, 0.82, 0.94), style.fill(canvas.size), rng.uniform(0.12, 0.26))
+    canvas.line(arc((0.5, 0.42), (0.25, 0.42 - top - 0.07), 180, 360, 20), 0.014, style.dark)
+    pocket = rng.uniform(0.52, 0.6)
+    canvas.box((0.26, pocket, 0.74, 0.88), style.second, 0.06)
+    canvas.line([(0.29, pocket + 0.08), (0.71, pocket + 0.08)], 0.016, style.dark)
+    canvas.dot((0.68, pocket + 0.11), 0.025, CREAM, edge=True)
+
+
+def mitten(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    top, thumb = rng.uniform(0.05, 0.1), rng.uniform(0.36, 0.44)
+    hand = [(0.36, 0.72), (0.32, 0.4), (0.34, top + 0.1), (0.5, top), (0.66, top + 0.1)]
+    thumbs = [(0.62, 0.52), (0.78, thumb), (0.88, thumb + 0.06), (0.84, 0.56), (0.66, 0.72)]
+    canvas.polygon(smooth(thumbs), style.fill(canvas.size))
+    canvas.polygon(smooth([*hand, (0.68, 0.42), (0.66, 0.74)]), style.fill(canvas.size))
+    canvas.box((0.3, 0.7, 0.72, 0.94), style.third, 0.03)
+    for x in np.linspace(0.35, 0.67, 7):
+        canvas.line([(float(x), 0.73), (float(x), 0.91)], 0.01, shade(style.third, 0.6))
+    canvas.box((0.31, 0.6, 0.69, 0.66), style.second)
+
+
+def sun_hat(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """A hat with a broad brim and a ribbon."""
+    wide, high = rng.uniform(0.22, 0.26), rng.uniform(0.26, 0.32)
+    canvas.ellipse((0.5, 0.64), (0.45, rng.uniform(0.12, 0.17)), style.fill(canvas.size))
+    half = [(0.5, high), (0.5 + wide * 0.7, high + 0.04), (0.5 + wide, 0.62), (0.5, 0.68)]
+    canvas.polygon(smooth(mirrored(half)), style.fill(canvas.size))
+    band = [(0.5 - wide, 0.56), (0.5, 0.61), (0.5 + wide, 0.56)]
+    canvas.limb(smooth(band, closed=False), 0.07, style.third)
+    bow = 0.5 + wide * 0.8
+    for flip in (1, -1):
+        loop = [(bow, 0.58), (bow + flip * 0.1, 0.51), (bow + flip * 0.1, 0.65)]
+        canvas.polygon(loop, style.second)
+
+
+def headphones(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    wide, thick = rng.uniform(0.3, 0.34), rng.uniform(0.06, 0.09)
+    canvas.limb(arc((0.5, 0.5), (wide, 0.4), 180, 360, 30), thick, style.third)
+    canvas.limb(arc((0.5, 0.5), (wide, 0.4), 215, 325, 24), thick * 1.3, style.second)
+    for side in (-1, 1):
+        x = 0.5 + side * wide
+        canvas.box((x - 0.13, 0.46, x + 0.13, 0.9), style.fill(canvas.size), 0.12)
+        inner = x - side * 0.11
+        canvas.box((inner - 0.05, 0.48, inner + 0.05, 0.88), style.dark, 0.05)
+        canvas.dot((x + side * 0.04, 0.68), 0.06, style.second, edge=True)

@@ -130,3 +130,89 @@ def snail(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
         for r, a in zip(np.linspace(0.85, 0.05, 44), np.linspace(0, 4.5 * np.pi, 44), strict=True)
     ]
     canvas.line([(float(x), float(y)) for x, y in turns], 0.028, style.second)
+
+
+def turtle(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """A tortoise from the side."""
+    skin, high = style.third, rng.uniform(0.24, 0.34)
+    canvas.polygon([(0.82, 0.62), (0.97, 0.72), (0.8, 0.72)], skin)
+    for x in (0.26, 0.68):
+        canvas.box((x - 0.07, 0.62, x + 0.07, 0.84), skin, 0.05)
+    neck: list[Point] = [(0.24, 0.62), (0.14, 0.56), (0.12, 0.46)]
+    canvas.limb(smooth(neck, closed=False), 0.1, skin)
+    canvas.ellipse((0.12, 0.44), (0.09, 0.08), skin)
+    _eye(canvas, (0.09, 0.42), 0.026)
+    canvas.line(arc((0.08, 0.45), (0.05, 0.035), 60, 150, 6), 0.01, INK)
+    shell = [*arc((0.52, 0.68), (0.36, 0.68 - high), 180, 360, 28)]
+    canvas.polygon(shell, style.fill(canvas.size))
+    dark = shade(style.second, 0.8)
+    canvas.polygon([(0.42, 0.42), (0.62, 0.42), (0.68, 0.56), (0.52, 0.64), (0.36, 0.56)],
+                   style.second)  # fmt: skip
+    for ends in ([(0.36, 0.56), (0.2, 0.6)], [(0.68, 0.56), (0.84, 0.6)], [(0.42, 0.42),
+                 (0.37, high + 0.07)], [(0.62, 0.42), (0.67, high + 0.07)]):  # fmt: skip
+        canvas.line(ends, 0.014, dark)
+    canvas.box((0.14, 0.65, 0.9, 0.71), dark, 0.03)
+
+
+def dog(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """A dog that stands, from the side, with a collar."""
+    fur = style.fill(canvas.size)
+    lift = rng.uniform(0.14, 0.4)
+    tail: list[Point] = [(0.84, 0.5), (0.92, 0.42), (0.94, lift)]
+    canvas.limb(smooth(tail, closed=False), 0.05, style.main)
+    for x in (0.36, 0.74):
+        canvas.box((x - 0.045, 0.6, x + 0.045, 0.93), shade(style.main, 0.75), 0.03)
+    body = [(0.26, 0.46), (0.5, 0.46), (0.82, 0.44), (0.88, 0.6), (0.78, 0.72), (0.5, 0.7)]
+    canvas.polygon(smooth([*body, (0.28, 0.74)]), fur)
+    for x in (0.29, 0.81):
+        canvas.box((x - 0.05, 0.58, x + 0.05, 0.95), style.main, 0.03)
+        canvas.ellipse((x - 0.02, 0.93), (0.07, 0.03), style.second)
+    head = [(0.14, 0.2), (0.32, 0.16), (0.42, 0.3), (0.38, 0.48), (0.24, 0.48), (0.06, 0.42)]
+    canvas.polygon(smooth([*head, (0.05, 0.34)]), fur)
+    canvas.polygon(smooth([(0.3, 0.18), (0.42, 0.2), (0.48, 0.42), (0.38, 0.42)]), style.second)
+    canvas.ellipse((0.06, 0.34), (0.035, 0.03), INK)
+    canvas.line(smooth([(0.08, 0.43), (0.16, 0.42), (0.2, 0.38)], closed=False), 0.012, INK)
+    _eye(canvas, (0.22, 0.28), 0.032)
+    canvas.limb([(0.24, 0.5), (0.41, 0.47)], 0.045, style.third)
+    canvas.dot((0.3, 0.54), 0.03, CREAM, edge=True)
+
+
+def frog(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """A frog that sits and looks at you."""
+    skin, wide = style.fill(canvas.size), rng.uniform(0.26, 0.31)
+    for side in (-1, 1):
+        canvas.ellipse((0.5 + side * 0.29, 0.72), (0.16, 0.17), skin)
+        canvas.ellipse((0.5 + side * 0.33, 0.89), (0.14, 0.045), style.second)
+    canvas.ellipse((0.5, 0.67), (0.25, 0.25), skin)
+    canvas.ellipse((0.5, 0.72), (0.15, 0.17), style.third)
+    for side in (-1, 1):
+        canvas.box((0.44 + side * 0.13, 0.68, 0.56 + side * 0.13, 0.9), style.main, 0.05)
+        canvas.ellipse((0.5 + side * 0.14, 0.9), (0.09, 0.035), style.second)
+        canvas.dot((0.5 + side * 0.17, 0.2), 0.105, style.main, edge=True)
+    canvas.ellipse((0.5, 0.37), (wide + 0.03, 0.19), skin)
+    for side in (-1, 1):
+        _eye(canvas, (0.5 + side * 0.17, 0.2), 0.07)
+        canvas.dot((0.5 + side * 0.05, 0.32), 0.012, INK)
+    canvas.line(arc((0.5, 0.36), (wide - 0.04, 0.1), 15, 165, 16), 0.014, INK)
+
+
+def elephant(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """An elephant from the side, under a blanket."""
+    skin = style.fill(canvas.size)
+    canvas.limb([(0.92, 0.42), (0.95, 0.62)], 0.025, style.main)
+    for x in (0.48, 0.74):
+        canvas.box((x - 0.06, 0.6, x + 0.06, 0.92), shade(style.main, 0.75), 0.02)
+    body = [(0.36, 0.3), (0.6, 0.2), (0.86, 0.26), (0.94, 0.5), (0.86, 0.7), (0.6, 0.74)]
+    canvas.polygon(smooth([*body, (0.38, 0.7)]), skin)
+    for x in (0.42, 0.82):
+        canvas.box((x - 0.07, 0.58, x + 0.07, 0.94), style.main, 0.02)
+        canvas.line([(x - 0.04, 0.915), (x + 0.04, 0.915)], 0.018, CREAM)
+    reach = rng.uniform(0.66, 0.88)
+    trunk: list[Point] = [(0.16, 0.4), (0.09, 0.56), (0.1, reach), (0.04, reach + 0.03)]
+    canvas.limb(smooth(trunk, closed=False), 0.085, style.main)
+    canvas.ellipse((0.26, 0.34), (0.18, 0.19), skin)
+    canvas.limb(smooth([(0.17, 0.5), (0.2, 0.6), (0.12, 0.62)], closed=False), 0.03, CREAM)
+    ear = [(0.28, 0.2), (0.44, 0.16), (0.52, 0.36), (0.42, 0.54), (0.3, 0.42)]
+    canvas.polygon(smooth(ear), style.second)
+    _eye(canvas, (0.19, 0.3), 0.03)
+    canvas.polygon([(0.56, 0.21), (0.8, 0.22), (0.83, 0.5), (0.54, 0.5)], style.third)

@@ -125,3 +125,89 @@ def windmill(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
         )
         canvas.line([(0.5, 0.36), (0.5 + 0.35 * cos, 0.36 + 0.35 * sin)], 0.022, style.wood)
     canvas.dot((0.5, 0.36), 0.035, style.dark)
+
+
+def castle(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """A wall with a gate between two towers."""
+    top, wall = rng.uniform(0.26, 0.34), rng.uniform(0.46, 0.54)
+    stone = style.fill(canvas.size)
+    canvas.box((0.2, wall, 0.8, 0.94), stone)
+    for i in range(5):
+        canvas.box((0.26 + i * 0.11, wall - 0.06, 0.31 + i * 0.11, wall + 0.01), stone)
+    pointed = rng.random() < 0.6
+    for x in (0.18, 0.82):
+        canvas.box((x - 0.13, top, x + 0.13, 0.95), stone)
+        if pointed:
+            canvas.polygon([(x - 0.16, top), (x, 0.07), (x + 0.16, top)], style.second)
+        else:
+            for i in (-1, 0, 1):
+                battlement = (x + i * 0.105 - 0.035, top - 0.08, x + i * 0.105 + 0.035, top + 0.02)
+                canvas.box(battlement, style.second)
+        slit = [*arc((x, top + 0.16), (0.035, 0.04), 180, 360, 8), (x + 0.035, top + 0.26)]
+        canvas.polygon([*slit, (x - 0.035, top + 0.26)], style.dark)
+    gate = [*arc((0.5, 0.74), (0.11, 0.12), 180, 360, 16), (0.61, 0.94), (0.39, 0.94)]
+    canvas.polygon(gate, style.third)
+    for x in (0.45, 0.5, 0.55):
+        canvas.line([(x, 0.68), (x, 0.93)], 0.01, style.dark)
+    canvas.line([(0.5, wall), (0.5, 0.2)], 0.016, style.dark)
+    canvas.polygon([(0.5, 0.2), (0.64, 0.25), (0.5, 0.3)], style.third)
+
+
+def church(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """A nave and a steeple with a cross."""
+    eaves, side = rng.uniform(0.56, 0.62), (-1, 1)[rng.integers(2)]
+    stone, x = style.fill(canvas.size), 0.5 - side * 0.24
+    ends = sorted((0.5 - side * 0.14, 0.5 + side * 0.42))
+    canvas.box((ends[0], eaves, ends[1], 0.94), stone)
+    roof = [(ends[0] - 0.02, eaves + 0.02), (ends[1] + 0.03, eaves + 0.02),
+            (ends[1] - 0.05, eaves - 0.2), (ends[0] + 0.02, eaves - 0.2)]  # fmt: skip
+    canvas.polygon(roof, style.second)
+    for i in range(3):
+        at = ends[0] + (0.24 + 0.27 * i) * (ends[1] - ends[0]) + 0.02
+        pane = [*arc((at, 0.72), (0.045, 0.06), 180, 360, 10), (at + 0.045, 0.84)]
+        canvas.polygon([*pane, (at - 0.045, 0.84)], _PANE)
+    top = rng.uniform(0.34, 0.42)
+    canvas.box((x - 0.14, top, x + 0.14, 0.95), stone)
+    canvas.polygon([(x - 0.17, top + 0.01), (x, 0.12), (x + 0.17, top + 0.01)], style.second)
+    canvas.line([(x, 0.13), (x, 0.04)], 0.018, style.dark)
+    canvas.line([(x - 0.035, 0.07), (x + 0.035, 0.07)], 0.018, style.dark)
+    canvas.dot((x, top + 0.12), 0.06, style.third, edge=True)
+    door = [*arc((x, 0.78), (0.065, 0.07), 180, 360, 10), (x + 0.065, 0.95), (x - 0.065, 0.95)]
+    canvas.polygon(door, style.third)
+
+
+def tent(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """A round circus tent with a flag."""
+    wide, eaves = rng.uniform(0.38, 0.42), rng.uniform(0.5, 0.56)
+    canvas.line([(0.5, 0.2), (0.5, 0.05)], 0.02, style.dark)
+    canvas.polygon([(0.5, 0.04), (0.64, 0.08), (0.5, 0.13)], style.third)
+    canvas.box((0.5 - wide, eaves, 0.5 + wide, 0.94), style.fill(canvas.size))
+    half = [(0.5, 0.16), (0.6, 0.32), (0.54 + wide, eaves)]
+    canvas.polygon(mirrored(half), style.second)
+    canvas.polygon(mirrored([(0.5, 0.16), (0.53, 0.32), (0.5 + wide * 0.32, eaves)]), style.third)
+    step = (2 * wide + 0.08) / 6
+    for i in range(6):
+        x = 0.46 - wide + (i + 0.5) * step
+        scallop = arc((x, eaves), (step / 2, 0.07), 0, 180, 10)
+        canvas.polygon(scallop, (style.second, style.third)[i % 2])
+    canvas.polygon([(0.5, eaves + 0.06), (0.62, 0.94), (0.38, 0.94)], style.dark)
+    for side in (-1, 1):
+        flap = [(0.5, eaves + 0.05), (0.5 + side * 0.15, 0.94), (0.5 + side * 0.09, 0.94)]
+        canvas.polygon(flap, style.third)
+
+
+def pagoda(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """Storeys with curved roofs, each smaller than the one below."""
+    storeys = int(rng.integers(3, 5))
+    high = 0.76 / storeys
+    canvas.line([(0.5, 0.2), (0.5, 0.04)], 0.022, style.dark)
+    canvas.box((0.16, 0.89, 0.84, 0.95), shade(style.wood, 0.9))
+    for i in range(storeys):
+        floor = 0.9 - i * high
+        wide = 0.3 - i * 0.2 / storeys
+        ceiling = floor - high * 0.6
+        canvas.box((0.5 - wide, ceiling, 0.5 + wide, floor), style.fill(canvas.size))
+        canvas.box((0.44, floor - high * 0.42, 0.56, floor), style.third)
+        eave = [(0.53 + wide * 0.5, ceiling - high * 0.42), (0.54 + wide, ceiling - 0.01),
+                (0.62 + wide, ceiling - 0.04), (0.56 + wide, ceiling + 0.05)]  # fmt: skip
+        canvas.polygon(mirrored(eave), style.second)

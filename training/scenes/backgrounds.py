@@ -10,9 +10,8 @@ from PIL import Image, ImageDraw
 
 from a2edit.training.scenes.canvas import RGB, Canvas, shade
 from a2edit.training.scenes.kinds import kinds_of
+from a2edit.training.scenes.light import Box
 from a2edit.training.scenes.style import Style, random_colour
-
-Box = tuple[int, int, int, int]
 
 
 def _mix(first: RGB, second: RGB, share: float) -> RGB:
@@ -244,15 +243,3 @@ def _place(image: Image.Image, sprite: Image.Image, spot: tuple[int, int], side:
     size = (max(1, round(sprite.width * scale)), max(1, round(sprite.height * scale)))
     small = sprite.resize(size, Image.Resampling.BOX)
     image.paste(small, spot, small)
-
-
-def add_shadow(picture: Image.Image, box: Box, strength: float, lean: float) -> None:
-    """Darken the ground under an object's box (xyxy); `lean` moves the shadow sideways."""
-    size = picture.height
-    x0, _, x1, y1 = box
-    wide = (x1 - x0) / 2
-    top, bottom = max(0, round(y1 - wide * 0.7)), min(size, round(y1 + wide * 0.6))
-    u = (np.arange(size, dtype=np.float32) - (x0 + x1) / 2 - lean * wide) / (wide * 0.95)
-    v = (np.arange(top, bottom, dtype=np.float32) - y1 + wide * 0.06) / (wide * 0.24)
-    dark = strength * np.exp(-(v**2))[:, None] * np.exp(-(np.abs(u) ** 3))[None, :]
-    picture.paste(0, (0, top), Image.fromarray((dark * 255).astype(np.uint8)))

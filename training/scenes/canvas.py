@@ -170,7 +170,13 @@ class Canvas:
         y, x = np.mgrid[0:small, 0:small] / np.float32(small) - 0.5
         level = 0.93 - 0.13 * y + 0.10 * self.light * x - 0.22 * (1 - rim)
         light = Image.fromarray((np.clip(level, 0, 1) * 255).astype(np.uint8))
-        light = light.resize(self.image.size, Image.Resampling.BILINEAR)
-        shaded = ImageChops.multiply(self.image.convert("RGB"), Image.merge("RGB", [light] * 3))
-        shaded.putalpha(alpha)
-        return shaded.crop(alpha.getbbox())
+        box = alpha.getbbox() or (0, 0, self.size, self.size)
+        share = small / self.size
+        light = light.resize(
+            (box[2] - box[0], box[3] - box[1]),
+            Image.Resampling.BILINEAR,
+            (box[0] * share, box[1] * share, box[2] * share, box[3] * share),
+        )
+        bands = self.image.crop(box).split()
+        lit = [ImageChops.multiply(band, light) for band in bands[:3]]
+        return Image.merge("RGBA", [*lit, bands[3]])

@@ -120,3 +120,67 @@ def mushroom(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
     wide, high = rng.uniform(0.36, 0.44), rng.uniform(0.34, 0.44)
     cap = [*arc((0.5, 0.5), (wide, high), 180, 360, 24), *arc((0.5, 0.5), (wide, 0.06), 0, 180, 16)]
     canvas.polygon(cap, style.fill(canvas.size))
+
+
+def palm(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """A palm tree with a bent trunk and fruit."""
+    lean = rng.uniform(-0.1, 0.1)
+    trunk = smooth([(0.5 + lean, 0.36), (0.5, 0.62), (0.5 - lean, 0.95)], closed=False)
+    canvas.limb(trunk, 0.075, style.wood)
+    for x, y in trunk[2::2]:
+        canvas.line([(x - 0.035, y), (x + 0.035, y + 0.01)], 0.01, shade(style.wood, 0.6))
+    top, fronds = (0.5 + lean, 0.36), style.fill(canvas.size)
+    for degrees in (-165, -15, -128, -52, -90, 172, 8):
+        angle = math.radians(degrees + rng.uniform(-6, 6))
+        reach = rng.uniform(0.3, 0.36)
+        dx, dy = reach * math.cos(angle), reach * math.sin(angle)
+        tip = (top[0] + dx * 1.15, top[1] + dy * 0.8 + 0.1)
+        over = (top[0] + dx * 0.6, top[1] + dy - 0.07)
+        under = (top[0] + dx * 0.55, top[1] + dy * 0.85 + 0.05)
+        canvas.polygon(smooth([top, over, tip, under]), fronds)
+    for dx, dy in ((-0.04, 0.05), (0.05, 0.05), (0.0, 0.08)):
+        canvas.dot((top[0] + dx, top[1] + dy), 0.042, style.third, edge=True)
+
+
+def bush(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """A round bush full of blossom."""
+    green = _green(rng)
+    canvas.polygon(mirrored([(0.53, 0.7), (0.55, 0.94)]), style.wood)
+    bumps = zip(np.linspace(0, math.tau, 13)[:-1], rng.uniform(0.9, 1.08, 12), strict=True)
+    crown = [(0.5 + r * 0.41 * math.cos(a), 0.46 + r * 0.33 * math.sin(a)) for a, r in bumps]
+    canvas.polygon(smooth(crown, 3), green)
+    size, petal = rng.uniform(0.055, 0.075), style.fill(canvas.size)
+    for ring, count in ((0.0, 1), (0.42, 6), (0.8, 11)):
+        for i in range(count):
+            angle = math.tau * (i + ring) / count + rng.uniform(-0.12, 0.12)
+            at = (0.5 + 0.37 * ring * math.cos(angle), 0.46 + 0.3 * ring * math.sin(angle))
+            canvas.dot(at, size, petal, edge=True)
+            canvas.dot(at, size * 0.35, style.third)
+
+
+def strawberry(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """A berry with seeds under a crown of leaves."""
+    green, wide = _green(rng), rng.uniform(0.34, 0.41)
+    canvas.limb(smooth([(0.5, 0.24), (0.52, 0.14), (0.6, 0.06)], closed=False), 0.03, green)
+    half = [(0.5, 0.24), (0.5 + wide * 0.8, 0.22), (0.5 + wide, 0.42), (0.5 + wide * 0.6, 0.74)]
+    canvas.polygon(smooth(mirrored([*half, (0.5, 0.95)])), style.fill(canvas.size))
+    for row, y in enumerate((0.44, 0.56, 0.68, 0.8)):
+        for i in range(4 - row):
+            x = 0.5 + (i - (3 - row) / 2) * 0.15
+            canvas.ellipse((x, y), (0.014, 0.022), style.third)
+    for x, y in ((0.2, 0.26), (0.34, 0.35), (0.66, 0.35), (0.8, 0.26), (0.5, 0.38)):
+        _leaf(canvas, (0.5, 0.2), (x, y), 0.16, green)
+
+
+def pumpkin(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """A ribbed pumpkin with a stalk and a leaf."""
+    green, high = _green(rng), rng.uniform(0.27, 0.32)
+    stalk = [(0.5, 0.34), (0.5, 0.2), (0.5 + rng.uniform(-0.1, 0.1), 0.1)]
+    canvas.limb(smooth(stalk, closed=False), 0.075, green)
+    skin = style.fill(canvas.size)
+    for reach in (0.28, 0.17):
+        for side in (-1, 1):
+            canvas.ellipse((0.5 + side * reach, 0.6), (0.17, high * (1.1 - reach * 0.5)), skin)
+    canvas.ellipse((0.5, 0.6), (0.13, high * 1.1), skin)
+    side = (-1, 1)[rng.integers(2)]
+    _leaf(canvas, (0.5, 0.26), (0.5 + side * 0.38, rng.uniform(0.14, 0.24)), 0.2, green)

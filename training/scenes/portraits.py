@@ -110,3 +110,62 @@ def curly_hair(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
     _face(canvas, style, rng)
     for x, y in arc((0.5, 0.34), (0.19, 0.14), 190, 350, 6):
         canvas.dot((x, y), size * 0.8, style.second, edge=True)
+
+
+def bun(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """Hair put up in a bun, and earrings."""
+    high, size = rng.uniform(0.1, 0.13), rng.uniform(0.08, 0.11)
+    canvas.dot((0.5, high), size, style.second, edge=True)
+    canvas.line(arc((0.5, high), (size * 0.5, size * 0.45), 200, 380, 10), 0.01, style.dark)
+    canvas.ellipse((0.5, 0.37), (0.26, 0.22), style.second)
+    _shoulders(canvas, style, rng)
+    _face(canvas, style, rng)
+    _fringe(canvas, style.second, rng)
+    for side in (-1, 1):
+        canvas.dot((0.5 + side * 0.23, 0.57), 0.026, style.third, edge=True)
+
+
+def plaits(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """Two plaits with ribbons."""
+    low = rng.uniform(0.74, 0.86)
+    canvas.ellipse((0.5, 0.36), (0.27, 0.22), style.second)
+    _shoulders(canvas, style, rng)
+    _face(canvas, style, rng)
+    _fringe(canvas, style.second, rng)
+    for side in (-1, 1):
+        beads = np.linspace(0.44, low, 6)
+        for i, y in enumerate(beads):
+            x = 0.5 + side * (0.27 + 0.05 * float(i) / 5)
+            canvas.ellipse((x, float(y)), (0.06 - 0.004 * i, 0.048), style.second)
+        canvas.dot((0.5 + side * 0.32, low + 0.02), 0.035, style.third, edge=True)
+
+
+def hood(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """A hood up, with two cords."""
+    wide = rng.uniform(0.3, 0.35)
+    outer = [(0.5, 0.06), (0.5 + wide * 0.8, 0.16), (0.5 + wide, 0.45), (0.5 + wide * 0.8, 0.74)]
+    canvas.polygon(smooth(mirrored(outer)), style.fill(canvas.size))
+    canvas.ellipse((0.5, 0.46), (wide - 0.05, 0.32), style.second)
+    _shoulders(canvas, style, rng)
+    _face(canvas, style, rng)
+    _fringe(canvas, shade(style.dark, 1.1), rng)
+    rim = arc((0.5, 0.45), (wide - 0.035, 0.33), 150, 390, 30)
+    canvas.limb(rim, 0.055, shade(style.main, 0.8))
+    for side in (-1, 1):
+        canvas.limb([(0.5 + side * 0.1, 0.78), (0.5 + side * 0.11, 0.93)], 0.018, style.third)
+
+
+def bobble_hat(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """A knitted hat with a bobble and a scarf."""
+    _shoulders(canvas, style, rng)
+    _face(canvas, style, rng)
+    canvas.box((0.3, 0.7, 0.7, 0.8), style.third, 0.05)
+    side = (-1, 1)[rng.integers(2)]
+    canvas.box((0.46 + side * 0.1, 0.74, 0.56 + side * 0.1, 0.95), style.third, 0.02)
+    top = rng.uniform(0.1, 0.14)
+    dome = [*arc((0.5, 0.34), (0.27, 0.34 - top), 180, 360, 24)]
+    canvas.polygon(dome, style.second)
+    canvas.box((0.21, 0.29, 0.79, 0.38), style.third, 0.04)
+    for x in np.linspace(0.27, 0.73, 9):
+        canvas.line([(float(x), 0.31), (float(x), 0.36)], 0.01, shade(style.third, 0.6))
+    canvas.dot((0.5, top), rng.uniform(0.07, 0.09), CREAM, edge=True)

@@ -9,18 +9,26 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from a2edit.runtime.errors import RequestError
-from a2edit.training.scenes.backgrounds import Box, add_shadow, draw_background
+from a2edit.training.scenes.backgrounds import draw_background
 from a2edit.training.scenes.canvas import Canvas
-from a2edit.training.scenes.kinds import CATEGORIES, Split, kinds_of
+from a2edit.training.scenes.emblems import EMBLEMS, draw_emblem
+from a2edit.training.scenes.front import cover
+from a2edit.training.scenes.kinds import CATEGORIES, Kind, Split, kinds_of
+from a2edit.training.scenes.light import Box, add_shadow, cast_shadow, grained, ramped, toned
+from a2edit.training.scenes.pose import posed, scaled
 from a2edit.training.scenes.style import Style
 
 # Objects are drawn larger than the reference shows them, which smooths their edges.
 _OVERSAMPLING = 1.5
-# Longer side of the object's tight box, as a share of the scene's side.
-_IN_SCENE = (0.34, 0.53)
+# Longer side of the object's tight box, as a share of the scene's side: ranges and their chances.
+_IN_SCENE = ((0.34, 0.55), (0.25, 0.34), (0.55, 0.62))
+_IN_SCENE_SHARES = (0.8, 0.1, 0.1)
 _IN_REFERENCE = (0.86, 0.95)
-_TURN_DEGREES = 5.0
-_BRIGHTNESS = 0.08
+_RAMPED, _RAMPED_SCENES = 0.7, 0.3
+_TONED = 0.7
+_GRAINED, _GRAIN = 0.2, (1.5, 6.0)
+_OCCLUDED = 0.12
+_CAST_SHADOWS, _NO_SHADOW = 0.35, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,8 @@ class Sample:
     """Pictures u8 [S, S, 3], masks u8 [S, S] (255 = at least half covered by the object).
 
     `scene` is the ground truth, with the object; outline, colours and pattern of `reference` are
-    the same, its pose and light differ a little.
+    the same, its pose and light differ a little. Where something stands before the object
+    (`occluded`), `scene_mask` is the part that is seen.
     """
 
     scene: NDArray[np.uint8]
@@ -39,6 +48,7 @@ class Sample:
     category: str
     kind: str
     seed: int
+    occluded: bool = False
 
 
 def draw_sample(
@@ -60,73 +70,85 @@ def draw_sample(
     kinds = kinds_of(split, chosen)
     kind = kinds[rng.integers(len(kinds))]
     style = Style.random(rng)
-    canvas = Canvas(round(_OVERSAMPLING * size), light=float(rng.uniform(-1, 1)))
-    kind.draw(canvas, style, rng)
-    sprite = canvas.finish()
+    sprite = _sprite(kind, style, size, rng)
 
     reference, reference_mask = _on_white(sprite, size, rng)
-    scene, scene_mask = _in_scene(sprite, size, rng)
-    caption = kind.caption.format(look=style.look)
-    article = "an" if caption[0] in "aeiou" else "a"
+    scene, scene_mask, occluded = _in_scene(sprite, size, rng)
+    if rng.random() < _GRAINED:
+        scene = grained(scene, rng.uniform(*_GRAIN), rng)
     return Sample(
         scene=scene,
         scene_mask=scene_mask,
         reference=reference,
         reference_mask=reference_mask,
-        caption=f"{article} {caption}",
+        caption=caption_of(kind, style),
         category=chosen,
         kind=kind.name,
         seed=seed,
+        occluded=occluded,
     )
 
 
-def _scaled(sprite: Image.Image, side: float) -> Image.Image:
-    scale = side / max(sprite.size)
-    size = (max(1, round(sprite.width * scale)), max(1, round(sprite.height * scale)))
-    return sprite.resize(size, Image.Resampling.HAMMING)
+def caption_of(kind: Kind, style: Style) -> str:
+    """What a kind in a style is called: "a red striped t-shirt with a star"."""
+    words = kind.caption.format(look=style.look)
+    if kind.emblem and style.emblem:
+        words += f" with {EMBLEMS[style.emblem]}"
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def _lit(sprite: Image.Image, rng: np.random.Generator) -> Image.Image:
-    gain = 1 + rng.uniform(-_BRIGHTNESS, _BRIGHTNESS)
-    table = [min(255, round(level * gain)) for level in range(256)]
-    return sprite.point([*table, *table, *table, *range(256)])
+def _sprite(kind: Kind, style: Style, size: int, rng: np.random.Generator) -> Image.Image:
+    """The object, upright and tight, in premultiplied RGBa: resizing needs no conversion."""
+    canvas = Canvas(round(_OVERSAMPLING * size), light=float(rng.uniform(-1, 1)))
+    kind.draw(canvas, style, rng)
+    if kind.emblem and style.emblem:
+        draw_emblem(canvas, style.emblem, kind.emblem, style.third)
+    return canvas.finish().convert("RGBa")
 
 
-def _binary(alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.where(alpha >= 128, np.uint8(255), np.uint8(0))
+def _binary(alpha: Image.Image) -> NDArray[np.uint8]:
+    return np.where(np.asarray(alpha) >= 128, np.uint8(255), np.uint8(0))
 
 
-def _paste(
-    picture: Image.Image, sprite: Image.Image, spot: tuple[int, int]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    alpha = Image.new("L", picture.size)
-    alpha.paste(sprite.getchannel("A"), spot)
-    picture.paste(sprite, spot, sprite)
-    return np.array(picture), _binary(np.asarray(alpha))
+def _placed(alpha: Image.Image, size: int, spot: tuple[int, int]) -> Image.Image:
+    whole = Image.new("L", (size, size))
+    whole.paste(alpha, spot)
+    return whole
 
 
 def _on_white(
     sprite: Image.Image, size: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    fitted = _scaled(sprite, size * rng.uniform(*_IN_REFERENCE))
+    fitted = scaled(sprite, size * rng.uniform(*_IN_REFERENCE)).convert("RGBA")
     spot = ((size - fitted.width) // 2, (size - fitted.height) // 2)
-    return _paste(Image.new("RGB", (size, size), (255, 255, 255)), fitted, spot)
+    picture = Image.new("RGB", (size, size), (255, 255, 255))
+    picture.paste(fitted, spot, fitted)
+    return np.array(picture), _binary(_placed(fitted.getchannel("A"), size, spot))
 
 
 def _in_scene(
     sprite: Image.Image, size: int, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    side = size * rng.uniform(*_IN_SCENE)
-    # Turned at a larger size: turning blurs, and this keeps the blur under a pixel.
-    turned = _scaled(sprite, 1.6 * side).rotate(
-        rng.uniform(-_TURN_DEGREES, _TURN_DEGREES), Image.Resampling.BILINEAR, expand=True
-    )
-    placed = _lit(_scaled(turned.crop(turned.getchannel("A").getbbox()), side), rng)
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], bool]:
+    sides = _IN_SCENE[rng.choice(len(_IN_SCENE), p=_IN_SCENE_SHARES)]
+    placed = posed(sprite, size * rng.uniform(*sides), rng)
+    if rng.random() < _RAMPED:
+        placed = ramped(placed, rng)
+    placed = placed.convert("RGBA")
     x = int(rng.integers(1, size - placed.width))
     # Things stand rather low: the middle of the free heights comes up most.
     y = int(rng.triangular(1, (size - placed.height) * 0.7, size - placed.height))
     box: Box = (x, y, x + placed.width, y + placed.height)
     picture = draw_background(size, box, rng)
-    if rng.random() < 0.9:
-        add_shadow(picture, box, rng.uniform(0.3, 0.6), rng.uniform(-0.2, 0.2))
-    return _paste(picture, placed, (x, y))
+    shadow, strength = rng.random(), rng.uniform(0.3, 0.6)
+    if shadow < _CAST_SHADOWS:
+        cast_shadow(picture, placed.getchannel("A"), box, strength, rng)
+    elif shadow < 1 - _NO_SHADOW:
+        add_shadow(picture, box, strength, rng.uniform(-0.2, 0.2))
+    picture.paste(placed, (x, y), placed)
+    alpha = _placed(placed.getchannel("A"), size, (x, y))
+    seen = cover(picture, alpha, box, rng) if rng.random() < _OCCLUDED else None
+    if rng.random() < _RAMPED_SCENES:
+        picture = ramped(picture, rng)
+    if rng.random() < _TONED:
+        picture = toned(picture, rng)
+    return np.array(picture), _binary(seen or alpha), seen is not None

@@ -1,4 +1,4 @@
-"""Colours, patterns and their names."""
+"""Colours, patterns, emblems and their names."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from a2edit.training.scenes.canvas import RGB, Paint
+from a2edit.training.scenes.emblems import EMBLEMS
+from a2edit.training.scenes.patterns import PATTERNS, Swatch, draw_pattern
 
-PATTERNS = ("plain", "striped", "checked", "dotted", "two-tone", "shaded")
-_PATTERN_SHARES = (0.28, 0.2, 0.15, 0.15, 0.1, 0.12)
+_EMBLEM_SHARE = 0.3
 CREAM: RGB = (250, 244, 230)
 INK: RGB = (44, 38, 48)
 WOODS: tuple[RGB, ...] = ((168, 112, 62), (124, 78, 44), (206, 160, 104), (92, 60, 42))
@@ -72,7 +72,10 @@ def colour_name(colour: RGB) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What reference and scene share: four colours that differ, and a pattern of the first two."""
+    """What reference and scene share: four colours that differ, a pattern and an emblem.
+
+    `emblem` is "" for none; only kinds with a place for one show it.
+    """
 
     main: RGB
     second: RGB
@@ -81,12 +84,18 @@ class Style:
     skin: RGB
     wood: RGB
     pattern: str
+    emblem: str
     period: float
     angle: int
+    seed: int
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Style:
-        main = random_colour(rng)
+        shares = [share for _, share in PATTERNS.values()]
+        pattern = str(rng.choice(list(PATTERNS), p=shares))
+        wood = WOODS[rng.integers(len(WOODS))]
+        # Wood is brown more often than it is painted.
+        main = wood if pattern == "wooden" and rng.random() < 0.6 else random_colour(rng)
         second = contrasting(rng, main)
         return cls(
             main=main,
@@ -94,10 +103,12 @@ class Style:
             third=contrasting(rng, main, second),
             dark=tuple(rng.integers(30, 80, 3).tolist()),
             skin=SKINS[rng.integers(len(SKINS))],
-            wood=WOODS[rng.integers(len(WOODS))],
-            pattern=str(rng.choice(PATTERNS, p=_PATTERN_SHARES)),
+            wood=wood,
+            pattern=pattern,
+            emblem=str(rng.choice(list(EMBLEMS))) if rng.random() < _EMBLEM_SHARE else "",
             period=float(rng.uniform(0.1, 0.2)),
             angle=int(rng.integers(3)),
+            seed=int(rng.integers(1 << 31)),
         )
 
     @property
@@ -118,76 +129,5 @@ class Style:
 # An object asks for its pattern once for every part.
 @lru_cache(maxsize=2)
 def _paint(style: Style, size: int) -> Paint:
-    return Paint(style.main, _PATTERN_DRAWERS[style.pattern](style, size).convert("RGBA"))
-
-
-def _plain(style: Style, size: int) -> Image.Image:
-    return Image.new("RGB", (size, size), style.main)
-
-
-def _striped(style: Style, size: int) -> Image.Image:
-    """Stripes across, upright or slanting."""
-    image = _plain(style, size)
-    draw = ImageDraw.Draw(image)
-    period = style.period * size
-    place = -size * 1.0
-    while place < size:
-        start, stop = place, place + period / 2
-        if style.angle == 0:
-            draw.rectangle((0, start, size, stop), style.second)
-        elif style.angle == 1:
-            draw.rectangle((start, 0, stop, size), style.second)
-        else:
-            corners = [(start, 0), (stop, 0), (stop + size, size), (start + size, size)]
-            draw.polygon(corners, style.second)
-        place += period
-    return image
-
-
-def _checked(style: Style, size: int) -> Image.Image:
-    image = _plain(style, size)
-    draw = ImageDraw.Draw(image)
-    step = style.period * size * 0.6
-    count = int(size / step) + 1
-    for row in range(count):
-        for column in range(row % 2, count, 2):
-            x, y = column * step, row * step
-            draw.rectangle((x, y, x + step, y + step), style.second)
-    return image
-
-
-def _dotted(style: Style, size: int) -> Image.Image:
-    image = _plain(style, size)
-    draw = ImageDraw.Draw(image)
-    step, radius = style.period * size * 0.75, style.period * size * 0.22
-    count = int(size / step) + 2
-    for row in range(count):
-        for column in range(count):
-            x, y = (column + row % 2 / 2) * step, row * step
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), style.second)
-    return image
-
-
-def _two_tone(style: Style, size: int) -> Image.Image:
-    image = _plain(style, size)
-    upper = round(size * (0.3 + 2 * style.period))
-    box = (0, upper, size, size) if style.angle else (size // 2, 0, size, size)
-    ImageDraw.Draw(image).rectangle(box, style.second)
-    return image
-
-
-def _shaded(style: Style, size: int) -> Image.Image:
-    """A gradient from the first colour halfway to the second."""
-    ramp = Image.linear_gradient("L").resize((size, size)).point(lambda level: level * 0.75)
-    end = Image.new("RGB", (size, size), style.second)
-    return Image.composite(end, _plain(style, size), ramp)
-
-
-_PATTERN_DRAWERS = {
-    "plain": _plain,
-    "striped": _striped,
-    "checked": _checked,
-    "dotted": _dotted,
-    "two-tone": _two_tone,
-    "shaded": _shaded,
-}
+    swatch = Swatch(style.main, style.second, style.third, style.period, style.angle, style.seed)
+    return Paint(style.main, draw_pattern(style.pattern, swatch, size).convert("RGBA"))

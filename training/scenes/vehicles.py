@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from a2edit.training.scenes.canvas import RGB, Canvas, arc, mirrored, shade, smooth
-from a2edit.training.scenes.style import INK, Style
+from a2edit.training.scenes.style import CREAM, INK, Style
 
 _GLASS: RGB = (176, 220, 240)
 _TYRE: RGB = (50, 48, 54)
@@ -116,3 +116,78 @@ def plane(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
             math.radians(angle)))  # fmt: skip
         canvas.limb([(0.08, 0.5), tip], 0.025, style.wood)
     canvas.polygon(arc((0.11, 0.5), (0.06, 0.05), 90, 270, 12), style.second)
+
+
+def locomotive(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """A steam engine from the side."""
+    top = rng.uniform(0.2, 0.27)
+    canvas.polygon([(0.8, top + 0.2), (0.82, 0.18), (0.78, 0.08), (0.94, 0.08), (0.9, 0.18),
+                    (0.91, top + 0.2)], style.dark)  # fmt: skip
+    canvas.ellipse((0.58, 0.41), (0.06, 0.1), style.third)
+    canvas.box((0.3, 0.4, 0.95, 0.66), style.fill(canvas.size), 0.05)
+    for x in (0.5, 0.72):
+        canvas.box((x, 0.4, x + 0.03, 0.66), style.second)
+    canvas.box((0.07, top, 0.4, 0.7), style.second, 0.02)
+    canvas.box((0.13, top + 0.09, 0.33, top + 0.26), _GLASS, 0.02)
+    canvas.box((0.03, top - 0.05, 0.44, top + 0.03), style.third, 0.02)
+    canvas.box((0.06, 0.65, 0.94, 0.74), style.dark, 0.01)
+    canvas.polygon([(0.88, 0.74), (0.94, 0.74), (0.98, 0.9), (0.86, 0.9)], style.third)
+    wheel = rng.uniform(0.11, 0.125)
+    for x in (0.2, 0.45):
+        _wheel(canvas, x, 0.8, wheel, style.third)
+    for x in (0.65, 0.8):
+        _wheel(canvas, x, 0.84, 0.075, style.third)
+    canvas.line([(0.2, 0.83), (0.66, 0.83)], 0.025, CREAM)
+
+
+def helicopter(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    reach = rng.uniform(0.36, 0.43)
+    canvas.limb([(0.4, 0.2), (0.4, 0.32)], 0.035, style.dark)
+    canvas.limb([(0.44 - reach, 0.18), (0.4 + reach, 0.2)], 0.028, style.dark)
+    canvas.polygon([(0.5, 0.4), (0.94, 0.36), (0.94, 0.44), (0.55, 0.6)], style.second)
+    canvas.polygon([(0.86, 0.4), (0.92, 0.22), (0.97, 0.22), (0.96, 0.48)], style.third)
+    body = [(0.08, 0.56), (0.16, 0.38), (0.38, 0.3), (0.58, 0.36), (0.68, 0.54), (0.52, 0.7)]
+    canvas.polygon(smooth([*body, (0.2, 0.7)]), style.fill(canvas.size))
+    canvas.polygon(smooth([(0.11, 0.54), (0.18, 0.41), (0.32, 0.36), (0.34, 0.54)], 5), _GLASS)
+    canvas.box((0.4, 0.4, 0.53, 0.54), _GLASS, 0.03)
+    for x in (0.26, 0.5):
+        canvas.limb([(x, 0.7), (x, 0.82)], 0.02, style.dark)
+    skid = [(0.08, 0.76), (0.14, 0.83), (0.66, 0.83)]
+    canvas.limb(smooth(skid, closed=False), 0.028, style.third)
+    canvas.dot((0.94, 0.4), rng.uniform(0.045, 0.06), style.dark)
+
+
+def tractor(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    big, top = rng.uniform(0.23, 0.26), rng.uniform(0.1, 0.18)
+    canvas.limb([(0.76, 0.44), (0.76, 0.24)], 0.035, style.dark)
+    canvas.box((0.5, 0.4, 0.95, 0.7), style.fill(canvas.size), 0.05)
+    for i in range(3):
+        canvas.line([(0.87, 0.48 + i * 0.06), (0.93, 0.48 + i * 0.06)], 0.018, style.dark)
+    canvas.box((0.16, top, 0.56, 0.66), style.second, 0.03)
+    canvas.box((0.22, top + 0.06, 0.5, 0.44), _GLASS, 0.02)
+    canvas.box((0.12, top - 0.04, 0.6, top + 0.04), style.third, 0.02)
+    canvas.polygon(arc((0.3, 0.66), (big + 0.04, big + 0.05), 180, 340, 20), style.main)
+    _wheel(canvas, 0.3, 0.95 - big, big, style.third)
+    _wheel(canvas, 0.8, 0.81, 0.14, style.third)
+
+
+def rocket(canvas: Canvas, style: Style, rng: np.random.Generator) -> None:
+    """A rocket with fins, and its flame."""
+    wide = rng.uniform(0.14, 0.18)
+    canvas.polygon(smooth([(0.42, 0.8), (0.58, 0.8), (0.54, 0.92), (0.5, 0.97), (0.46, 0.92)]),
+                   (250, 170, 50))  # fmt: skip
+    for side in (-1, 1):
+        fin = [
+            (0.5 + side * wide * 0.8, 0.52),
+            (0.5 + side * 0.34, 0.74),
+            (0.5 + side * 0.32, 0.88),
+        ]
+        canvas.polygon([*fin, (0.5 + side * wide * 0.7, 0.76)], style.second)
+    half = [(0.5, 0.03), (0.5 + wide * 0.75, 0.2), (0.5 + wide, 0.46), (0.5 + wide * 0.6, 0.8)]
+    canvas.polygon(smooth(mirrored(half), 5), style.fill(canvas.size))
+    nose = [(0.5, 0.03), (0.5 + wide * 0.45, 0.12), (0.5 + wide * 0.8, 0.24)]
+    canvas.polygon(mirrored(nose), style.third)
+    canvas.box((0.5 - wide * 0.65, 0.77, 0.5 + wide * 0.65, 0.82), style.dark, 0.01)
+    for i in range(int(rng.integers(1, 3))):
+        canvas.dot((0.5, 0.36 + i * 0.18), 0.075, style.third, edge=True)
+        canvas.dot((0.5, 0.36 + i * 0.18), 0.05, _GLASS, edge=True)
