@@ -1,10 +1,10 @@
-"""Drawn pairs as training batches: canvas, mask, reference, prompt ids, and a window of tokens."""
+"""Pairs as training batches: canvas, mask, reference, prompt ids, and a window of tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +14,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.config import MoTConfig
+from a2edit.runtime.errors import RequestError
 from a2edit.runtime.layout import diptych, reference_panel, reference_square, tight_box
+from a2edit.runtime.masks import fill_outline
+from a2edit.training.datasets.source import HELD_OUT_SEEDS, DrawnScenes, SampleSource
 from a2edit.training.masks import MaskMix, draw_mask
-from a2edit.training.scenes import CATEGORIES, Sample, draw_sample
+from a2edit.training.scenes import Sample, Split
 
-# A held-out sample's seed never meets a training sample's.
-_HELD_OUT_SEEDS = 1 << 40
 _PROMPT_DROPOUT = 0.1
 
 
@@ -94,25 +95,26 @@ class Example:
 
 
 class PairFactory:
-    """Lays drawn samples out for a checkpoint; the same index gives the same example."""
+    """Lays a source's samples out for a checkpoint; the same index gives the same example."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, source: SampleSource | None = None) -> None:
         self.config, self.reference_size = checkpoint.config, checkpoint.reference_size
+        self.source = source or DrawnScenes()
         self._tokenizers = checkpoint.prompt_tokenizers()
 
     def example(
         self,
         index: int,
         mix: MaskMix,
-        split: Literal["train", "held_out"] = "train",
+        split: Split = "train",
         sides: tuple[int, ...] = (),
         category: str | None = None,
     ) -> Example:
         config = self.config
-        seed = index + (_HELD_OUT_SEEDS if split == "held_out" else 0)
-        rng = np.random.default_rng([seed, 1])
-        sample = draw_sample(seed, config.size, split=split, category=category)
-        mask = draw_mask(sample.scene_mask, rng, mix)
+        rng = np.random.default_rng([index + (HELD_OUT_SEEDS if split == "held_out" else 0), 1])
+        sample = self.source.sample(index, config.size, split, category)
+        # Holes mean their inside, as they do to the runtime.
+        mask = fill_outline(draw_mask(sample.scene_mask, rng, mix))
         canvas, canvas_mask = sample.scene, mask
         if config.layout == "diptych":
             panel = reference_panel(
@@ -132,7 +134,7 @@ class PairFactory:
             ),
             "text_ids": self._tokenizers["text"].encode(prompt)[0][0],
             "pooled_ids": self._tokenizers["pooled"].encode(prompt)[0][0],
-            "category": np.array(CATEGORIES.index(sample.category)),
+            "category": np.array(self.source.categories.index(sample.category)),
         }
         return Example(sample, arrays, window_around(mask, config.size // 16, sides))
 
@@ -151,22 +153,53 @@ class PairFactory:
         return Batch(**stacked, tokens=torch.stack([w.indices(self.config) for w in windows]))
 
 
+@dataclass(frozen=True, slots=True)
+class CategoryChoice:
+    """Which categories a leg of training sees.
+
+    Attributes:
+        without: categories that are held out.
+        by_batch: every batch is of one category, instead of a mixture.
+    """
+
+    without: tuple[str, ...] = ()
+    by_batch: bool = False
+
+    def draw(self, unit: int, categories: tuple[str, ...]) -> str | None:
+        """The category of a sample (or of a batch); None leaves it to the source."""
+        if unknown := sorted(set(self.without) - set(categories)):
+            raise RequestError(
+                f"categories to leave out: {', '.join(unknown)} not among those of the data, "
+                f"which are {', '.join(categories)}"
+            )
+        if not self.without and not self.by_batch:
+            return None
+        kept = [category for category in categories if category not in self.without]
+        if not kept:
+            raise RequestError(f"all {len(categories)} categories are left out: keep at least one")
+        return kept[np.random.default_rng([unit, 2]).integers(len(kept))]
+
+
 class _Groups(Dataset[list[Batch]]):
     """Item g is `group` batches, samples sorted by window side so that few tokens are wasted."""
 
     def __init__(
-        self, factory: PairFactory, mix: MaskMix, batch: int, sides: tuple[int, ...], group: int
+        self,
+        factory: PairFactory,
+        mix: MaskMix,
+        batch: int,
+        sides: tuple[int, ...],
+        group: int,
+        choice: CategoryChoice,
     ) -> None:
         self.factory, self.mix, self.batch, self.sides = factory, mix, batch, sides
-        self.group = group
+        self.group, self.choice = group, choice
 
     def __getitem__(self, item: int) -> list[Batch]:
         count = self.batch * self.group
-        examples = [
-            self.factory.example(item * count + place, self.mix, sides=self.sides)
-            for place in range(count)
-        ]
-        examples.sort(key=lambda example: example.window.side)
+        examples = [self._example(item * count + place) for place in range(count)]
+        if not self.choice.by_batch:
+            examples.sort(key=lambda example: example.window.side)
         batches = [
             self.factory.batch(examples[start : start + self.batch])
             for start in range(0, count, self.batch)
@@ -174,6 +207,11 @@ class _Groups(Dataset[list[Batch]]):
         # Small windows first would make the loss oscillate with the group's period.
         order = np.random.default_rng(item).permutation(self.group)
         return [batches[place] for place in order]
+
+    def _example(self, index: int) -> Example:
+        unit = index // self.batch if self.choice.by_batch else index
+        category = self.choice.draw(unit, self.factory.source.categories)
+        return self.factory.example(index, self.mix, sides=self.sides, category=category)
 
 
 class _From(Sampler[int]):
@@ -196,10 +234,12 @@ def batches(
     sides: tuple[int, ...] = (),
     workers: int = 1,
     group: int = 4,
+    choice: CategoryChoice = CategoryChoice(),
 ) -> Iterator[Batch]:
     """Endless batches, the same from any `first` batch on whatever ran before."""
+    choice.draw(0, factory.source.categories)  # a wrong name is refused here, not in a worker
     loader = DataLoader(
-        _Groups(factory, mix, batch, sides, group),
+        _Groups(factory, mix, batch, sides, group, choice),
         batch_size=None,
         sampler=_From(first // group),
         num_workers=workers,

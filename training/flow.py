@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.graphs import GraphModule, encode_latents, make_graphs
@@ -33,8 +34,20 @@ class NoiseLevels:
 class FlowModel:
     """A checkpoint as a function from a batch to its loss."""
 
-    def __init__(self, checkpoint: Checkpoint, levels: NoiseLevels, device: torch.device) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        levels: NoiseLevels,
+        device: torch.device,
+        half: bool = False,
+        categories: int = 8,
+    ) -> None:
         self.checkpoint, self.levels, self.device = checkpoint, levels, device
+        self.half = half
+        # What SigLIP and T5 bring from their pretraining: tokens that tell what is shown. Only
+        # training needs these heads; they are no part of the checkpoint.
+        width = int(checkpoint.transformer.config.joint_attention_dim)
+        self.semantics = nn.ModuleList(nn.Linear(width, categories) for _ in range(2)).to(device)
         self.graphs: dict[str, GraphModule] = make_graphs(checkpoint)
         rows, columns = (pixels // 16 for pixels in checkpoint.config.canvas)
         self.ids = image_ids(rows, columns).to(device)
@@ -69,7 +82,9 @@ class FlowModel:
     def route(self, logits: Tensor) -> Tensor:
         return route_weights(logits, self.checkpoint.config)
 
-    def loss(self, batch: Batch, *, experts: bool) -> tuple[Tensor, Tensor | None]:
+    def loss(
+        self, batch: Batch, *, experts: bool, semantic: float = 0.0
+    ) -> tuple[Tensor, Tensor | None]:
         """Weighted ‖v − (noise − x₀)‖² over the batch's tokens, and the gate's logits if it ran."""
         start, conditioning = self.latents(batch)
         text, reference, pooled = self.context(batch)
@@ -83,21 +98,33 @@ class FlowModel:
         noise = torch.randn_like(start)
         mixed = torch.lerp(start, noise, sigma[:, None, None])
         # Every window has the same relative positions; the first sample's ids serve the batch.
-        velocity = self.checkpoint.transformer(
-            hidden_states=torch.cat([mixed, conditioning], -1),
-            encoder_hidden_states=torch.cat([text, reference], 1),
-            pooled_projections=pooled,
-            timestep=sigma,
-            img_ids=self.ids[tokens[0]],
-            txt_ids=torch.zeros(text.shape[1] + reference.shape[1], 3, device=self.device),
-            guidance=torch.full((count,), self.checkpoint.config.guidance, device=self.device),
-            return_dict=False,
-        )[0]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+            velocity = self.checkpoint.transformer(
+                hidden_states=torch.cat([mixed, conditioning], -1),
+                encoder_hidden_states=torch.cat([text, reference], 1),
+                pooled_projections=pooled,
+                timestep=sigma,
+                img_ids=self.ids[tokens[0]],
+                txt_ids=torch.zeros(text.shape[1] + reference.shape[1], 3, device=self.device),
+                guidance=torch.full((count,), self.checkpoint.config.guidance, device=self.device),
+                return_dict=False,
+            )[0].float()
         weight = _FLOOR + conditioning[..., -256:].mean(-1)
         if self.checkpoint.config.layout == "diptych":
             weight[:, : weight.shape[1] // 2] = _REFERENCE
         error = (velocity - (noise - start)).square().mean(-1)
-        return (error * weight).sum() / weight.sum(), logits
+        loss = (error * weight).sum() / weight.sum()
+        if semantic:
+            loss = loss + semantic * self._semantic_loss(batch, reference, text)
+        return loss, logits
+
+    def _semantic_loss(self, batch: Batch, reference: Tensor, text: Tensor) -> Tensor:
+        """Cross-entropy of the category by each encoder's mean token."""
+        terms = [
+            functional.cross_entropy(head(tokens.mean(1)), batch.category)
+            for head, tokens in zip(self.semantics, (reference, text), strict=True)
+        ]
+        return sum(terms, torch.zeros(()))
 
 
 def _pick(tokens: Tensor, index: Tensor) -> Tensor:
