@@ -83,15 +83,32 @@ class FlowModel:
         return route_weights(logits, self.checkpoint.config)
 
     def loss(
-        self, batch: Batch, *, experts: bool, semantic: float = 0.0
+        self,
+        batch: Batch,
+        *,
+        experts: bool,
+        semantic: float = 0.0,
+        switched_off: int | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Weighted ‖v − (noise − x₀)‖² over the batch's tokens, and the gate's logits if it ran."""
+        """Weighted ‖v − (noise − x₀)‖² over the batch's tokens, and the gate's logits if it ran.
+
+        Args:
+            batch: samples.
+            experts: whether gate and experts run; they must be injected.
+            semantic: weight of the cross-entropy of the categories, read off the encoders.
+            switched_off: an expert whose weight is set to 0, whatever the gate says.
+        """
         start, conditioning = self.latents(batch)
         text, reference, pooled = self.context(batch)
         logits = None
         if experts:
             logits = self.gate_logits(conditioning, reference, text)
-            self.checkpoint.experts.weights = self.route(logits)
+            weights = self.route(logits)
+            if switched_off is not None:
+                weights = weights.index_fill(
+                    -1, torch.tensor(switched_off, device=self.device), 0.0
+                )
+            self.checkpoint.experts.weights = weights
         count, tokens = len(start), batch.tokens
         start, conditioning = _pick(start, tokens), _pick(conditioning, tokens)
         sigma = self.levels.draw(count, self.device)

@@ -1,0 +1,160 @@
+"""Specialisation of a checkpoint's experts: who is awake for what, and who is missed when gone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from a2edit.calibration.gram import checkpoint_metric
+from a2edit.calibration.routes import cluster_routes
+from a2edit.calibration.specialisation import (
+    ActiveSets,
+    CategoryProbe,
+    active_sets,
+    mean_weights,
+    probe_categories,
+)
+from a2edit.model.checkpoint import Checkpoint
+from a2edit.model.experts import eject, inject
+from a2edit.training.data import Batch, PairFactory
+from a2edit.training.datasets.source import SampleSource, Split
+from a2edit.training.flow import FlowModel, NoiseLevels
+from a2edit.training.masks import MaskMix
+
+# Far from the indices that training, sheets and calibration draw from.
+_FIRST_INDEX = 1 << 37
+_ROUTES_INDEX = 1 << 38
+_EVERY = MaskMix(fine=1, rough=1, box=1, free=1)
+_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured, over how many samples.
+
+    Attributes:
+        samples: requests whose gate tables are read, the categories in turn.
+        effects: samples of a category that the experts are switched off on.
+        routes: K of the static routes that are to cover the requests.
+        tolerance: predicted error up to which a route covers a request.
+        split: of the kinds of objects: those that were trained on, or those held out.
+    """
+
+    samples: int = 320
+    effects: int = 16
+    routes: int = 8
+    tolerance: float = 0.05
+    split: Split = "train"
+
+
+@dataclass(frozen=True, slots=True)
+class Specialisation:
+    """What was found.
+
+    Attributes:
+        probe: of the category in the gate table.
+        active: sets of experts.
+        categories: rows of the two matrices.
+        weights: mean gate weight by category and expert, [C, N].
+        effects: by category and expert, [C, N]: the rise of the flow loss, as a share of it, when
+            that expert is switched off; above 0, it is missed.
+        covered: share of the requests that a static route serves within the tolerance.
+        route_errors: predicted error of the nearest route, [S].
+    """
+
+    probe: CategoryProbe
+    active: ActiveSets
+    categories: tuple[str, ...]
+    weights: NDArray[np.float64]
+    effects: NDArray[np.float64]
+    covered: float
+    route_errors: NDArray[np.float64]
+
+
+def measure_experts(
+    checkpoint: Checkpoint,
+    plan: Plan,
+    source: SampleSource | None = None,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> Specialisation:
+    """Run the gate over fresh samples, cluster routes on others, switch every expert off in turn.
+
+    Args:
+        checkpoint: in memory, its experts beside the base.
+        plan: how much to measure.
+        source: of samples; the drawn scenes by default.
+        progress: told (what, done, of) as it goes on.
+    """
+    factory = PairFactory(checkpoint, source)
+    flow = FlowModel(checkpoint, NoiseLevels(), torch.device("cpu"))
+    names = factory.source.categories
+
+    def tables(first: int, split: Split, what: str) -> tuple[NDArray[np.float32], list[str]]:
+        found, shown = [], []
+        for start in range(0, plan.samples, _BATCH):
+            batch, categories = _samples(factory, first + start, _BATCH, split)
+            with torch.no_grad():
+                found.append(flow.route(flow.gate_logits_of(batch)).numpy())
+            shown += categories
+            progress(what, start + _BATCH, plan.samples)
+        return np.concatenate(found), shown
+
+    asked, shown = tables(_FIRST_INDEX, plan.split, "gate tables")
+    calibration, seen = tables(_ROUTES_INDEX, "train", "calibration")
+    metric = checkpoint_metric(checkpoint)
+    routes = cluster_routes(calibration, seen, metric, plan.routes)
+    errors = metric.errors(asked, np.stack([route.table for route in routes])).min(1)
+    order, weights = mean_weights(asked, shown)
+    effects = _effects(checkpoint, factory, flow, plan, progress)
+    return Specialisation(
+        probe=probe_categories(asked, shown),
+        active=active_sets(asked),
+        categories=order,
+        weights=weights,
+        effects=effects[[names.index(name) for name in order]],
+        covered=float((errors <= plan.tolerance).mean()),
+        route_errors=errors,
+    )
+
+
+def _samples(
+    factory: PairFactory, first: int, count: int, split: Split, category: str | None = None
+) -> tuple[Batch, list[str]]:
+    names = factory.source.categories
+    examples = [
+        factory.example(place, _EVERY, split, category=category or names[place % len(names)])
+        for place in range(first, first + count)
+    ]
+    return factory.batch(examples), [example.sample.category for example in examples]
+
+
+@torch.no_grad()
+def _effects(
+    checkpoint: Checkpoint,
+    factory: PairFactory,
+    flow: FlowModel,
+    plan: Plan,
+    progress: Callable[[str, int, int], None],
+) -> NDArray[np.float64]:
+    """[C, N] in the source's order; the same samples, noise and noise levels for every expert."""
+    experts: list[int | None] = [None, *range(checkpoint.experts.experts)]
+    names = factory.source.categories
+    losses = np.zeros((len(names), len(experts)))
+    inject(checkpoint.transformer, checkpoint.experts)
+    try:
+        for row, category in enumerate(names):
+            for start in range(0, plan.effects, _BATCH):
+                batch, _ = _samples(factory, _FIRST_INDEX + start, _BATCH, plan.split, category)
+                for column, expert in enumerate(experts):
+                    torch.manual_seed(start)
+                    loss, _ = flow.loss(batch, experts=True, switched_off=expert)
+                    losses[row, column] += loss.item()
+            progress("experts switched off", row + 1, len(names))
+    finally:
+        checkpoint.experts.weights = None
+        eject(checkpoint.transformer, checkpoint.experts)
+    return losses[:, 1:] / losses[:, :1] - 1

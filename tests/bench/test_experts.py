@@ -1,0 +1,46 @@
+"""Specialisation of a tiny checkpoint, whose experts are made to matter for what they should."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from a2edit.bench.experts import Plan, measure_experts
+from a2edit.model.architectures import TINY, Architecture, new_checkpoint, randomise_experts
+from a2edit.model.experts import MixtureLinear
+
+SMALL: Architecture = replace(
+    TINY,
+    mot=replace(TINY.mot, size=64),
+    heads=4,
+    head_dim=48,
+    rope_axes=(8, 20, 20),
+    vision_size=16,
+)
+
+
+def test_figures_have_their_shapes_and_an_expert_that_does_nothing_is_not_missed(
+    tmp_path: Path,
+) -> None:
+    checkpoint = new_checkpoint(SMALL, tmp_path)
+    randomise_experts(checkpoint)
+    with torch.no_grad():
+        for pair in checkpoint.experts.pairs:
+            pair.B[3] = 0
+            pair.B[5] *= 20
+        # The fifth is awake for everyone.
+        bias = checkpoint.gate.heads.bias.view(-1, 8)
+        bias[:, 5] += 8
+    found = measure_experts(checkpoint, Plan(samples=40, effects=8, routes=2))
+    assert found.weights.shape == found.effects.shape == (8, 8)
+    assert len(found.categories) == 8
+    assert np.allclose(found.effects[:, 3], 0)
+    assert (np.abs(found.effects[:, 5]) > 1e-3).all()
+    assert found.active.awake[0] == 1  # the anchor
+    assert found.active.awake[5] == 1
+    assert 0 <= found.covered <= 1
+    assert found.route_errors.shape == (40,)
+    # The model is as it was.
+    assert checkpoint.experts.weights is None
+    assert not any(isinstance(module, MixtureLinear) for module in checkpoint.transformer.modules())
