@@ -20,6 +20,7 @@ from rich.progress import (
 from a2edit.model.architectures import MINI, new_checkpoint
 from a2edit.runtime.commands import Command, Group
 from a2edit.runtime.errors import RequestError
+from a2edit.training.datasets.cli import data
 from a2edit.training.loop import LoopSettings, Trainer, stages_left
 from a2edit.training.stages import MINI_STAGES, Stage
 
@@ -28,6 +29,9 @@ from a2edit.training.stages import MINI_STAGES, Stage
 @click.version_option(package_name="a2edit")
 def main() -> None:
     """Train A²-Edit models."""
+
+
+main.add_command(data)
 
 
 @main.command(cls=Command)

@@ -199,6 +199,7 @@ def _shard_entries(unit: Path) -> Iterator[Entry]:
                     places = {}
                 key = member_key
                 places[part] = (member.offset_data, member.size)
+            _require_end(shard, unit)
     except (tarfile.TarError, OSError) as error:
         after = f"after sample {key!r}" if key else "from its start"
         raise DataError(
@@ -208,8 +209,16 @@ def _shard_entries(unit: Path) -> Iterator[Entry]:
         yield Entry(unit, key, places)
 
 
+def _require_end(shard: tarfile.TarFile, unit: Path) -> None:
+    """A block of zeros ends a tar; tarfile itself takes any damaged header for the end."""
+    with unit.open("rb") as file:
+        file.seek(shard.offset)
+        if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+            raise tarfile.ReadError(f"it is damaged or cut off at byte {shard.offset}")
+
+
 def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Folders below (and with) `folder` and their files' names, both sorted; hidden ones left out.
+    """Folders below (and with) `folder`, sorted, and their files' names; hidden folders left out.
 
     Raises DataError for a folder that cannot be listed.
     """
@@ -219,11 +228,11 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield Path(place), sorted(name for name in names if not name.startswith("."))
+        yield Path(place), names
 
 
 def _folder_entries(unit: Path) -> Iterator[Entry]:
-    """A sample is whatever has one of the five files; names are sorted, so they stand together."""
+    """A sample is whatever has one of the five files; sorted by name, they stand together."""
     for folder, names in walk(unit):
         prefix = "" if folder == unit else f"{folder.relative_to(unit).as_posix()}/"
         sample, places = "", dict[str, Place]()

@@ -118,7 +118,11 @@ def new_folder(out: Path) -> Iterator[Path]:
 def _counted(
     samples: Iterable[UniEditSample], progress: Callable[[int], None] | None
 ) -> Iterator[UniEditSample]:
+    ids: set[str] = set()
     for count, sample in enumerate(samples, 1):
+        if sample.record.id in ids:
+            raise DataError(f"id {sample.record.id!r} comes twice: ids must differ")
+        ids.add(sample.record.id)
         yield sample
         if progress is not None:
             progress(count)
@@ -129,8 +133,6 @@ def _to_folder(folder: Path, samples: Iterator[UniEditSample]) -> int:
     for sample in samples:
         place = folder / _folder_name(sample.record.category)
         place.mkdir(exist_ok=True)
-        if (place / f"{sample.record.id}.json").exists():
-            raise DataError(f"id {sample.record.id!r} comes twice: ids must differ")
         for name, data in _named(sample).items():
             (place / f"{sample.record.id}.{name}").write_bytes(data)
         total += 1
