@@ -20,7 +20,7 @@ h k m t x z short long two big small tall round old new young open closed front 
 red orange yellow green blue purple pink brown black white grey gray teal navy olive cyan magenta
 violet crimson golden gold silver cream beige turquoise lime maroon pale dark light bright
 striped pinstriped zigzag two-tone checked dotted plain spotted leopard patchwork wooden knitted
-wood tweed shaded stripes dots squares flowers floral leather metal glass stone
+patterned wood tweed shaded stripes dots squares flowers floral leather metal glass stone
 portrait person face hair hat woman man child girl boy clothes curly beard bun plaits hood bobble
 t-shirt shirt dress trousers jumper coat skirt jacket shorts dungarees waistcoat raincoat poncho
 scarf cap mitten glove sun sock

@@ -182,13 +182,21 @@ _PLACES = (landscape, room, tiles, cloudy, stripes, glow)
 _SHARES = (0.28, 0.26, 0.12, 0.14, 0.08, 0.12)
 
 
-def draw_background(size: int, keep_clear: Box, rng: np.random.Generator) -> Image.Image:
-    """A place with a few other things in it, which leave most of `keep_clear` (xyxy) free."""
-    place = _PLACES[rng.choice(len(_PLACES), p=_SHARES)]
-    image = place(size, rng)
-    for _ in range(int(rng.integers(0, 4))):
+def draw_background(
+    size: int, keep_clear: Box, rng: np.random.Generator, photograph: Image.Image | None = None
+) -> Image.Image:
+    """A place with a few other things in it, which leave most of `keep_clear` (xyxy) free.
+
+    A photograph is a place of its own, which needs fewer things.
+    """
+    if photograph is None:
+        place = _PLACES[rng.choice(len(_PLACES), p=_SHARES)]
+        image = place(size, rng)
+    else:
+        image = photograph
+    for _ in range(int(rng.integers(0, 4 if photograph is None else 2))):
         _add_shape(image, size, keep_clear, rng)
-    if rng.random() < 0.4:
+    if rng.random() < (0.4 if photograph is None else 0.2):
         _add_object(image, size, keep_clear, rng)
     return image
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,10 @@ from a2edit.training.scenes.front import cover
 from a2edit.training.scenes.kinds import CATEGORIES, Kind, Split, kinds_of
 from a2edit.training.scenes.light import Box, add_shadow, cast_shadow, grained, ramped, toned
 from a2edit.training.scenes.pose import posed, scaled
-from a2edit.training.scenes.style import Style
+from a2edit.training.scenes.style import Style, Texture
+
+if TYPE_CHECKING:
+    from a2edit.training.photos import Photos
 
 # Objects are drawn larger than the reference shows them, which smooths their edges.
 _OVERSAMPLING = 1.5
@@ -29,6 +34,10 @@ _TONED = 0.7
 _GRAINED, _GRAIN = 0.2, (1.5, 6.0)
 _OCCLUDED = 0.12
 _CAST_SHADOWS, _NO_SHADOW = 0.35, 0.1
+# Where there are photographs: of the objects, those that are cut-outs or wear a photograph; of
+# these, cut-outs where the category has both; of the others, those worn all over; of backgrounds.
+_PHOTO_OBJECTS, _CUT_OUTS, _ALL_OVER = 0.2, 0.6, 0.5
+_PHOTO_BACKGROUNDS = 0.35
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +60,23 @@ class Sample:
     occluded: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Thing:
+    """An object, upright and tight, in premultiplied RGBa: resizing needs no conversion."""
+
+    sprite: Image.Image
+    kind: str
+    caption: str
+
+
 def draw_sample(
-    seed: int, size: int = 256, split: Split = "train", category: str | None = None
+    seed: int,
+    size: int = 256,
+    split: Split = "train",
+    category: str | None = None,
+    photos: Photos | None = None,
 ) -> Sample:
-    """Draw the pair of a seed; the same arguments give the same bytes.
+    """Draw the pair of a seed; the same arguments (and pictures) give the same bytes.
 
     Raises RequestError for an unknown category or split.
     """
@@ -68,12 +90,16 @@ def draw_sample(
     # Categories come equally often, however many kinds they have.
     chosen = category or CATEGORIES[rng.integers(len(CATEGORIES))]
     kinds = kinds_of(split, chosen)
-    kind = kinds[rng.integers(len(kinds))]
-    style = Style.random(rng)
-    sprite = _sprite(kind, style, size, rng)
+    thing = None
+    if photos is not None and rng.random() < _PHOTO_OBJECTS:
+        thing = _from_photos(photos, chosen, kinds, size, split, rng)
+    thing = thing or _drawn(kinds, size, rng)
+    place = None
+    if photos is not None and rng.random() < _PHOTO_BACKGROUNDS:
+        place = photos.background(size, split, rng)
 
-    reference, reference_mask = _on_white(sprite, size, rng)
-    scene, scene_mask, occluded = _in_scene(sprite, size, rng)
+    reference, reference_mask = _on_white(thing.sprite, size, rng)
+    scene, scene_mask, occluded = _in_scene(thing.sprite, size, rng, place)
     if rng.random() < _GRAINED:
         scene = grained(scene, rng.uniform(*_GRAIN), rng)
     return Sample(
@@ -81,9 +107,9 @@ def draw_sample(
         scene_mask=scene_mask,
         reference=reference,
         reference_mask=reference_mask,
-        caption=caption_of(kind, style),
+        caption=thing.caption,
         category=chosen,
-        kind=kind.name,
+        kind=thing.kind,
         seed=seed,
         occluded=occluded,
     )
@@ -97,13 +123,38 @@ def caption_of(kind: Kind, style: Style) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
-def _sprite(kind: Kind, style: Style, size: int, rng: np.random.Generator) -> Image.Image:
-    """The object, upright and tight, in premultiplied RGBa: resizing needs no conversion."""
+def _drawn(
+    kinds: Sequence[Kind], size: int, rng: np.random.Generator, texture: Texture | None = None
+) -> _Thing:
+    """An object of one of the kinds; some wear a given texture all over, like a cut-out of it."""
+    kind = kinds[int(rng.integers(len(kinds)))]
+    style = Style.random(rng)
+    if texture:
+        style = replace(style, texture=texture, main=texture.colour, emblem="")
     canvas = Canvas(round(_OVERSAMPLING * size), light=float(rng.uniform(-1, 1)))
     kind.draw(canvas, style, rng)
+    if texture and rng.random() < _ALL_OVER:
+        whole = style.fill(canvas.size).picture
+        canvas.image.paste(whole, (0, 0), canvas.image.getchannel("A"))
     if kind.emblem and style.emblem:
         draw_emblem(canvas, style.emblem, kind.emblem, style.third)
-    return canvas.finish().convert("RGBa")
+    return _Thing(canvas.finish().convert("RGBa"), kind.name, caption_of(kind, style))
+
+
+def _from_photos(
+    photos: Photos,
+    category: str,
+    kinds: Sequence[Kind],
+    size: int,
+    split: Split,
+    rng: np.random.Generator,
+) -> _Thing | None:
+    """A cut-out of the category, or a drawn object that wears a photograph, or what there is."""
+    cut_out = photos.cut_out(category, split, rng)
+    texture = photos.texture(size, split, rng)
+    if cut_out and (texture is None or rng.random() < _CUT_OUTS):
+        return _Thing(cut_out.picture.convert("RGBa"), "cut-out", cut_out.caption)
+    return _drawn(kinds, size, rng, Texture.of(texture)) if texture else None
 
 
 def _binary(alpha: Image.Image) -> NDArray[np.uint8]:
@@ -127,7 +178,7 @@ def _on_white(
 
 
 def _in_scene(
-    sprite: Image.Image, size: int, rng: np.random.Generator
+    sprite: Image.Image, size: int, rng: np.random.Generator, place: Image.Image | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], bool]:
     sides = _IN_SCENE[rng.choice(len(_IN_SCENE), p=_IN_SCENE_SHARES)]
     placed = posed(sprite, size * rng.uniform(*sides), rng)
@@ -138,7 +189,7 @@ def _in_scene(
     # Things stand rather low: the middle of the free heights comes up most.
     y = int(rng.triangular(1, (size - placed.height) * 0.7, size - placed.height))
     box: Box = (x, y, x + placed.width, y + placed.height)
-    picture = draw_background(size, box, rng)
+    picture = draw_background(size, box, rng, place)
     shadow, strength = rng.random(), rng.uniform(0.3, 0.6)
     if shadow < _CAST_SHADOWS:
         cast_shadow(picture, placed.getchannel("A"), box, strength, rng)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from PIL import Image
 
 from a2edit.training.scenes.canvas import RGB, Paint
 from a2edit.training.scenes.emblems import EMBLEMS
@@ -70,6 +71,20 @@ def colour_name(colour: RGB) -> str:
     return f"dark {name}" if value < 0.68 else name
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Texture:
+    """A picture that an object wears in place of a pattern, and its mean colour."""
+
+    picture: Image.Image
+    colour: RGB
+
+    @classmethod
+    def of(cls, picture: Image.Image) -> Texture:
+        mean = picture.resize((1, 1), Image.Resampling.BOX)
+        red, green, blue = np.asarray(mean)[0, 0].tolist()
+        return cls(picture, (red, green, blue))
+
+
 @dataclass(frozen=True, slots=True)
 class Style:
     """What reference and scene share: four colours that differ, a pattern and an emblem.
@@ -88,6 +103,7 @@ class Style:
     period: float
     angle: int
     seed: int
+    texture: Texture | None = None
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Style:
@@ -114,6 +130,8 @@ class Style:
     @property
     def look(self) -> str:
         """Colour and pattern in words: "red striped"."""
+        if self.texture:
+            return f"{colour_name(self.texture.colour)} patterned"
         if self.pattern == "two-tone":
             return f"{colour_name(self.main)} and {colour_name(self.second)}"
         words = [colour_name(self.main)]
@@ -129,5 +147,8 @@ class Style:
 # An object asks for its pattern once for every part.
 @lru_cache(maxsize=2)
 def _paint(style: Style, size: int) -> Paint:
+    if style.texture:
+        picture = style.texture.picture.resize((size, size), Image.Resampling.BILINEAR)
+        return Paint(style.texture.colour, picture.convert("RGBA"))
     swatch = Swatch(style.main, style.second, style.third, style.period, style.angle, style.seed)
     return Paint(style.main, draw_pattern(style.pattern, swatch, size).convert("RGBA"))
