@@ -222,11 +222,12 @@ def _is_cut_out(path: Path) -> bool:
             # Only a picture that can be transparent is worth decoding.
             if not (image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info):
                 return False
+            alpha = image.convert("RGBA").getchannel("A")
+            return alpha.getextrema() != (255, 255)
     except Exception as error:  # a broken header can make a decoder raise anything
         raise DataError(
             f"photos: {path} cannot be read ({error}): remove it, or save it again"
         ) from error
-    return _loaded(path)[1] is not None
 
 
 def _loaded(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:

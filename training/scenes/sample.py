@@ -36,7 +36,7 @@ _OCCLUDED = 0.12
 _CAST_SHADOWS, _NO_SHADOW = 0.35, 0.1
 # Where there are photographs: of the objects, those that are cut-outs or wear a photograph; of
 # these, cut-outs where the category has both; of the others, those worn all over; of backgrounds.
-_PHOTO_OBJECTS, _CUT_OUTS, _ALL_OVER = 0.2, 0.6, 0.5
+_PHOTO_OBJECTS, _CUT_OUTS, _ALL_OVER = 0.2, 0.5, 0.5
 _PHOTO_BACKGROUNDS = 0.35
 
 
