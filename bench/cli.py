@@ -1,20 +1,15 @@
 """a2edit-bench: what it costs, and whether it is right."""
 
-import time
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from a2edit.bench.baselines import mean_colour, pasted
-from a2edit.bench.figures import Edited, Figures, edit_cases, figures
-from a2edit.bench.heldout.cases import drawn_cases, photograph_cases
 from a2edit.bench.latency import Plan, measure
-from a2edit.bench.rows import Row, Setup, append_rows
+from a2edit.bench.quality.command import quality
+from a2edit.bench.rows import Row, append_rows
 from a2edit.runtime.commands import Command, Group
-from a2edit.runtime.editor import Editor
 
 RESULTS = Path("bench/results")
 
@@ -59,44 +54,7 @@ def latency(
     console.print(f"appended to {results / 'latency.csv'}")
 
 
-@main.command(cls=Command)
-@_bundle
-@_results
-def quality(bundle: Path, results: Path) -> None:
-    """Colour rank, what stayed outside the mask and PSNR over all held-out cases."""
-    console = Console()
-    with Editor.open(bundle) as editor:
-        editor.open_engines()
-        cases = drawn_cases() + photograph_cases()
-        edited: list[Edited] = []
-        for case in track(cases, "editing", console=console):
-            edited += edit_cases(editor, [case], time.perf_counter)
-        manifest = editor.bundle.manifest
-        setup = Setup.here("quality", manifest.name, manifest.sampler.steps)
-    answers = {
-        "engine": figures(edited),
-        "mean colour": figures([mean_colour(case) for case in cases]),
-        "pasting": figures([pasted(case) for case in cases]),
-    }
-    rows = [row for name, found in answers.items() for row in _quality_rows(setup, name, found)]
-    append_rows(results / "quality.csv", rows)
-    console.print(_table(rows))
-    console.print(f"appended to {results / 'quality.csv'}")
-
-
-def _quality_rows(setup: Setup, name: str, found: Figures) -> list[Row]:
-    shares = [100 * case.own_closer for case in found.cases]
-    outside = [100 * case.identical_outside for case in found.cases]
-    decibels = [case.psnr_db for case in found.cases if case.psnr_db is not None]
-    rows = [
-        setup.row(f"{name}: own reference closer, all comparisons", "%", [100 * found.own_closer]),
-        setup.row(f"{name}: own reference closer, by case", "%", shares),
-        setup.row(f"{name}: identical outside the mask, worst case", "%", [min(outside)]),
-    ]
-    # a perfect copy has no finite ratio
-    if all(value != float("inf") for value in decibels):
-        rows.append(setup.row(f"{name}: PSNR in the mask, drawn cases", "dB", decibels))
-    return rows
+main.add_command(quality)
 
 
 def _table(rows: list[Row]) -> Table:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from a2edit.bench.metrics import Pixels, colour_histogram, histogram_distance
+from a2edit.bench.metrics import Histogram, Pixels, histogram_distance
+from a2edit.runtime.boxes import tight_box
 from a2edit.runtime.masks import FEATHER
 from a2edit.runtime.regions import dilate
 
 Bools = npt.NDArray[np.bool_]
 
+SSIM_WINDOW = 7
 BAND = 16  # pixels around the mask
 # Equal pictures have no finite ratio, and a table of means needs one.
 PSNR_MOST = 100.0
@@ -49,30 +51,47 @@ class Zones:
         return cls(inside & seen, near & ~inside & seen, ~near & seen)
 
 
-def zone_figures(first: Pixels, second: Pixels, zone: Bools) -> ZoneFigures | None:
-    """PSNR, SSIM and L1 over the pixels of a zone; None for an empty one.
+def by_zone(
+    first: Pixels, second: Pixels, zones: Zones, names: Sequence[str] = ("mask", "band", "outside")
+) -> dict[str, ZoneFigures]:
+    """PSNR, SSIM and L1 over the named zones that are not empty.
 
     SSIM is Wang's with a 7-pixel window on each channel, averaged over the zone's pixels: windows
     at its rim look a little beyond it.
     """
-    return _figures(first, second, ssim_map(first, second), zone)
-
-
-def by_zone(first: Pixels, second: Pixels, zones: Zones) -> dict[str, ZoneFigures]:
-    """Figures of every zone that is not empty; the SSIM map is made once."""
+    wanted = {name: zone for name in names if (zone := getattr(zones, name)).any()}
+    if not wanted:
+        return {}
+    # SSIM takes most of the time, so it is made only around the pixels that are asked for
+    union = np.logical_or.reduce(list(wanted.values()))
+    height, width = union.shape
+    part = tight_box(union.astype(np.uint8) * np.uint8(255)).grown(SSIM_WINDOW)
+    window = part.clipped(width, height).slices
+    first, second = first[window], second[window]
     likeness = ssim_map(first, second)
-    found = {
-        name: _figures(first, second, likeness, getattr(zones, name))
-        for name in ("mask", "band", "outside")
+    return {
+        name: ZoneFigures(
+            psnr_db=psnr_within(first, second, zone[window]),
+            ssim=float(likeness[zone[window]].mean()),
+            l1=float(np.abs(_gap(first, second, zone[window])).mean()),
+        )
+        for name, zone in wanted.items()
     }
-    return {name: figures for name, figures in found.items() if figures is not None}
+
+
+def psnr_within(first: Pixels, second: Pixels, zone: Bools) -> float:
+    """Peak signal to noise in dB over a zone, PSNR_MOST where nothing differs."""
+    error = float(np.mean(_gap(first, second, zone) ** 2))
+    return PSNR_MOST if error == 0 else min(PSNR_MOST, 10 * float(np.log10(255**2 / error)))
 
 
 def ssim_map(first: Pixels, second: Pixels) -> npt.NDArray[np.float64]:
     """Structural similarity at every pixel, mean of the channels: [H,W]."""
     from skimage.metrics import structural_similarity
 
-    _, likeness = structural_similarity(first, second, channel_axis=2, data_range=255, full=True)
+    _, likeness = structural_similarity(
+        first, second, win_size=SSIM_WINDOW, channel_axis=2, data_range=255, full=True
+    )
     mean: npt.NDArray[np.float64] = np.asarray(likeness, np.float64).mean(axis=2)
     return mean
 
@@ -82,8 +101,10 @@ def edge_f1(first: Pixels, second: Pixels, region: Pixels) -> float:
 
     Canny's edges; one counts as found within EDGE_TOLERANCE pixels. Two flat pictures agree.
     """
-    inside = region >= 128
-    edges, truth = (edge_map(picture) & inside for picture in (first, second))
+    height, width = region.shape
+    window = tight_box(region).grown(round(4 * CANNY_SIGMA)).clipped(width, height).slices
+    inside = region[window] >= 128
+    edges, truth = (edge_map(picture[window]) & inside for picture in (first, second))
     if not edges.any() or not truth.any():
         return float(edges.any() == truth.any())
     precision = float(dilate(truth, EDGE_TOLERANCE)[edges].mean())
@@ -100,16 +121,16 @@ def edge_map(picture: Pixels) -> Bools:
     return found
 
 
-def share_closer(painted: Pixels, own: Pixels, others: Sequence[Pixels]) -> Bools:
+def closer_than(painted: Histogram, own: Histogram, others: Sequence[Histogram]) -> Bools:
     """Whether painted colours are strictly closer to their own reference's than to each other's.
 
-    Colours are u8 [n,3]; a reference with the very colours of the own one is no comparison.
+    Colours as `colour_histogram` counts them; a reference with the very colours of the own one
+    is no comparison.
     """
-    histogram = colour_histogram(painted)
-    distance = histogram_distance(histogram, colour_histogram(own))
+    distance = histogram_distance(painted, own)
     return np.array(
         [
-            distance < histogram_distance(histogram, colour_histogram(other))
+            distance < histogram_distance(painted, other)
             for other in others
             if not np.array_equal(other, own)
         ],
@@ -124,12 +145,6 @@ def identical_share(first: Pixels, second: Pixels, region: Pixels) -> float | No
     return float(same.mean()) if same.size else None
 
 
-def _figures(
-    first: Pixels, second: Pixels, likeness: npt.NDArray[np.float64], zone: Bools
-) -> ZoneFigures | None:
-    if not zone.any():
-        return None
-    gap = first[zone].astype(np.float64) - second[zone].astype(np.float64)
-    error = float(np.mean(gap**2))
-    decibels = PSNR_MOST if error == 0 else min(PSNR_MOST, 10 * float(np.log10(255**2 / error)))
-    return ZoneFigures(decibels, float(likeness[zone].mean()), float(np.abs(gap).mean()))
+def _gap(first: Pixels, second: Pixels, zone: Bools) -> npt.NDArray[np.float64]:
+    gap: npt.NDArray[np.float64] = first[zone].astype(np.float64) - second[zone].astype(np.float64)
+    return gap

@@ -3,17 +3,16 @@
 import numpy as np
 import pytest
 
-from a2edit.bench.metrics import Pixels
+from a2edit.bench.metrics import Histogram, Pixels, colour_histogram
 from a2edit.bench.quality.pixels import (
     BAND,
     PSNR_MOST,
     Zones,
     by_zone,
+    closer_than,
     edge_f1,
     identical_share,
-    share_closer,
     ssim_map,
-    zone_figures,
 )
 
 pytest.importorskip("skimage")
@@ -63,20 +62,31 @@ def test_a_change_is_counted_in_its_own_zone(picture: Pixels, region: Pixels) ->
     assert figures["outside"].ssim == pytest.approx(1)
 
 
+def test_a_part_has_the_same_figures_as_within_the_whole(picture: Pixels, region: Pixels) -> None:
+    """SSIM is taken around the zones that are asked for: that must not be seen."""
+    noise = np.random.default_rng(2).integers(0, 30, picture.shape).astype(np.uint8)
+    edited = picture // 2 + noise
+    zones = Zones.of(region)
+    part = by_zone(edited, picture, zones, ("mask",))["mask"]
+    assert part.ssim == pytest.approx(float(ssim_map(edited, picture)[zones.mask].mean()))
+    assert part.psnr_db == pytest.approx(by_zone(edited, picture, zones)["mask"].psnr_db)
+
+
 def test_ssim_over_everything_is_scikit_images(picture: Pixels) -> None:
     from skimage.metrics import structural_similarity
 
     noise = np.random.default_rng(1).integers(-20, 21, picture.shape)
     noisy = np.clip(picture + noise, 0, 255).astype(np.uint8)
-    whole = zone_figures(noisy, picture, np.ones(picture.shape[:2], bool))
-    assert whole is not None
+    everything = np.full(picture.shape[:2], 255, np.uint8)
+    whole = by_zone(noisy, picture, Zones.of(everything))["mask"]
     expected = structural_similarity(noisy, picture, channel_axis=2, full=True)[1].mean()
     assert whole.ssim == pytest.approx(expected)
     assert ssim_map(picture, picture).min() == pytest.approx(1)
 
 
 def test_an_empty_zone_has_no_figures(picture: Pixels) -> None:
-    assert zone_figures(picture, picture, np.zeros(picture.shape[:2], bool)) is None
+    nothing = np.zeros(picture.shape[:2], bool)
+    assert by_zone(picture, picture, Zones(nothing, nothing, nothing)) == {}
     everything = np.full(picture.shape[:2], 255, np.uint8)
     assert set(by_zone(picture, picture, Zones.of(everything))) == {"mask"}
     assert identical_share(picture, picture, everything) is None
@@ -104,12 +114,12 @@ def test_flat_pictures_have_the_same_edges_and_a_flat_edit_has_none(region: Pixe
 
 
 def test_closer_counts_the_others_and_leaves_the_same_object_out() -> None:
-    def colours(red: int, green: int) -> Pixels:
-        return np.full((50, 3), (red, green, 30), np.uint8)
+    def colours(red: int, green: int) -> Histogram:
+        return colour_histogram(np.full((50, 3), (red, green, 30), np.uint8))
 
     own, other, far = colours(150, 70), colours(120, 90), colours(10, 250)
-    assert share_closer(colours(155, 65), own, [own, other, far]).tolist() == [True, True]
-    assert share_closer(colours(124, 88), own, [other, far]).tolist() == [False, True]
+    assert closer_than(colours(155, 65), own, [own, other, far]).tolist() == [True, True]
+    assert closer_than(colours(124, 88), own, [other, far]).tolist() == [False, True]
 
 
 def test_identical_share_sees_one_pixel_beyond_the_seam(picture: Pixels, region: Pixels) -> None:
