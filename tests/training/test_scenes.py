@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from transformers import PreTrainedTokenizerFast
 
 from a2edit.model.config import A2EDIT_MINI
@@ -26,8 +27,10 @@ from a2edit.training.scenes import (
 )
 from a2edit.training.scenes.canvas import Canvas
 from a2edit.training.scenes.emblems import EMBLEMS
+from a2edit.training.scenes.front import cover
 from a2edit.training.scenes.kinds import kinds_of
 from a2edit.training.scenes.patterns import PATTERNS
+from a2edit.training.scenes.pose import posed
 from a2edit.training.scenes.sample import caption_of
 from a2edit.training.scenes.style import Style, colour_name
 
@@ -114,6 +117,31 @@ def test_what_stands_in_front_leaves_most_of_the_object_to_be_seen() -> None:
     hidden = [sample for sample in drawn if sample.occluded]
     assert 0.04 <= len(hidden) / len(drawn) <= 0.2
     assert all((sample.scene_mask > 0).sum() > 60 for sample in hidden)
+
+
+def test_at_most_a_quarter_of_an_object_is_covered() -> None:
+    alpha = Image.new("L", (96, 96))
+    ImageDraw.Draw(alpha).ellipse((30, 20, 70, 80), 255)
+    for seed in range(12):
+        picture = Image.new("RGB", (96, 96), (90, 120, 150))
+        seen = cover(picture, alpha, (30, 20, 71, 81), np.random.default_rng(seed))
+        before, after = np.asarray(alpha) > 127, np.asarray(seen or alpha) > 127
+        changed = (np.asarray(picture) != (90, 120, 150)).any(-1)
+        assert not (after & ~before).any()
+        assert changed[before & ~after].all()
+        assert (before & ~after).sum() <= 0.26 * before.sum()
+        assert (seen is None) == (not changed.any())
+
+
+def test_poses_are_tight_and_as_long_as_asked() -> None:
+    sprite = Image.new("RGBa", (120, 60), (200, 40, 40, 255))
+    shapes = set()
+    for seed in range(12):
+        placed = posed(sprite, 50, np.random.default_rng(seed))
+        assert max(placed.size) == 50
+        assert placed.getchannel("a").getextrema()[1] == 255
+        shapes.add(placed.size)
+    assert len(shapes) > 3
 
 
 def test_no_kind_is_in_both_splits() -> None:
