@@ -15,8 +15,8 @@ from a2edit.runtime.spec import ModelSpec
 
 # The object fills between 1/SIDE_MOST and 1/SIDE_LEAST of the window's side where the image
 # allows it; where the object leaves less room than that, a quarter more than it needs.
-SIDE_LEAST = 2.0
-SIDE_MOST = 3.0
+SIDE_LEAST = 1.45
+SIDE_MOST = 1.9
 SIDE_TIGHT = 1.25
 
 
@@ -77,8 +77,9 @@ def _region(request: EditRequest, scene: Picture) -> Pixels:
 def context_window(box: Box, width: int, height: int, size: int) -> Box:
     """The square around `box` (a mask's tight box) that the model sees, in source pixels.
 
-    The image's short side, held between 2 and 3 times the object's longer side, so that the
-    object fills a third to a half of it. An object too big for that gets the short side as a
+    The image's short side, held between 1.45 and 1.9 times the object's longer side, so that the
+    object fills a half to two thirds of it: a token is 16 pixels, and an object of few tokens has
+    few details. An object too big for that gets the short side as a
     whole; one that is longer than the short side gets a square that reaches past the image,
     and is padded. Never less than a quarter of the working size, nor without room for the seam.
     The window is centred on the object, and then moved into the image.

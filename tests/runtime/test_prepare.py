@@ -17,7 +17,14 @@ from a2edit.runtime.layout import (
     reference_square,
 )
 from a2edit.runtime.masks import FEATHER
-from a2edit.runtime.prepare import Prepared, context_window, crop_window, prepare
+from a2edit.runtime.prepare import (
+    SIDE_LEAST,
+    SIDE_MOST,
+    Prepared,
+    context_window,
+    crop_window,
+    prepare,
+)
 from a2edit.runtime.reference import object_on_plain_ground
 from a2edit.runtime.regions import dilate
 from a2edit.runtime.request import EditRequest
@@ -47,8 +54,9 @@ def test_the_window(case: tuple[int, int, Box], size: int) -> None:
     assert window.y1 >= box.y1
     if window.width <= short:
         assert window.inside(width, height)
-    if 3 * longer <= short and longer >= max(size // 8, 2 * (FEATHER + 2)):
-        assert 2 * longer <= window.width <= 3 * longer
+    roomy = SIDE_MOST * longer >= max(longer + 2 * (FEATHER + 2), size // 4)
+    if SIDE_MOST * longer <= short and roomy:
+        assert round(SIDE_LEAST * longer) <= window.width <= round(SIDE_MOST * longer)
     # never so tight that the seam is cut, but by the picture's own edge
     for room, edge in (
         (box.x0 - window.x0, window.x0 <= 0),
@@ -112,7 +120,7 @@ def test_an_opaque_alpha_blends_like_none() -> None:
 def test_prepare_lays_out_a_diptych(spec: Spec) -> None:
     scene = RNG.integers(0, 256, (64, 64, 3), np.uint8)
     mask = np.zeros((64, 64), np.uint8)
-    mask[16:48, 16:48] = 255
+    mask[12:52, 12:52] = 255
     reference = np.zeros((10, 20, 4), np.uint8)
     reference[2:8, 4:16] = (200, 0, 0, 255)
     request = EditRequest(image=scene, mask=mask, reference=reference)
@@ -123,7 +131,7 @@ def test_prepare_lays_out_a_diptych(spec: Spec) -> None:
     assert not prepared.mask[:, :64].any()
     # twice as wide as high: the object fills the box's width, and half of its height
     panel = (prepared.canvas[:, :64] == (200, 0, 0)).all(-1)
-    assert tight_box(panel.astype(np.uint8) * 255) == Box(16, 24, 48, 40)
+    assert tight_box(panel.astype(np.uint8) * 255) == Box(12, 22, 52, 42)
     square = (prepared.reference == (200, 0, 0)).all(-1)
     assert tight_box(square.astype(np.uint8) * 255) == Box(4, 12, 36, 28)
     assert prepared.reference.shape == (40, 40, 3)

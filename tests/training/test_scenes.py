@@ -71,7 +71,7 @@ def test_tight_boxes_have_the_promised_sizes(samples: list[Sample]) -> None:
     for sample in samples:
         box = tight_box(sample.scene_mask)
         longest = max(box.x1 - box.x0, box.y1 - box.y0)
-        assert (0.12 if sample.occluded else 0.23) * 256 <= longest <= 0.64 * 256
+        assert (0.15 if sample.occluded else 0.28) * 256 <= longest <= 0.78 * 256
         box = tight_box(sample.reference_mask)
         assert 0.8 * 256 <= max(box.x1 - box.x0, box.y1 - box.y0) <= 256
 

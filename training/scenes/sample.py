@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Objects are drawn larger than the reference shows them, which smooths their edges.
 _OVERSAMPLING = 1.5
 # Longer side of the object's tight box, as a share of the scene's side: ranges and their chances.
-_IN_SCENE = ((0.34, 0.55), (0.25, 0.34), (0.55, 0.62))
+_IN_SCENE = ((0.45, 0.66), (0.3, 0.45), (0.66, 0.76))
 _IN_SCENE_SHARES = (0.8, 0.1, 0.1)
 _IN_REFERENCE = (0.86, 0.95)
 _RAMPED, _RAMPED_SCENES = 0.7, 0.3
