@@ -6,6 +6,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from a2edit.bench.experts_command import experts
 from a2edit.bench.latency import Plan, measure
 from a2edit.bench.quality.command import quality
 from a2edit.bench.rows import Row, append_rows
@@ -55,6 +56,7 @@ def latency(
 
 
 main.add_command(quality)
+main.add_command(experts)
 
 
 def _table(rows: list[Row]) -> Table:

@@ -1,0 +1,177 @@
+"""`a2edit-bench experts`: have the experts of a checkpoint become different, and who wakes whom?"""
+
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress, TaskID
+from rich.table import Table
+
+from a2edit.bench.experts import Plan, Specialisation, measure_experts
+from a2edit.bench.rows import Row, Setup, append_rows
+from a2edit.runtime.commands import Command
+
+
+@click.command(cls=Command)
+@click.option("--model", default="a2edit-mini", show_default=True, help="A checkpoint or its name.")
+@click.option(
+    "--samples",
+    type=click.IntRange(min=80),
+    default=320,
+    show_default=True,
+    help="Requests whose gate tables are read, the categories in turn.",
+)
+@click.option(
+    "--effects",
+    type=click.IntRange(min=8),
+    default=16,
+    show_default=True,
+    help="Samples a category on which every expert is switched off.",
+)
+@click.option(
+    "--routes",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Static routes that are to cover the requests.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0, min_open=True),
+    default=0.05,
+    show_default=True,
+    help="Predicted error up to which a route covers a request.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "held_out"]),
+    default="train",
+    show_default=True,
+    help="New samples of kinds trained on, or of kinds held out.",
+)
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="A UniEdit data set; default: the drawn scenes."
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("out/experts.png"),
+    show_default=True,
+    help="Weights and effects by category, as a picture.",
+)
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False),
+              default=Path("bench/results"), show_default=True,
+              help="Folder whose experts.csv the rows are appended to.")  # fmt: skip
+def experts(
+    model: str,
+    samples: int,
+    effects: int,
+    routes: int,
+    tolerance: float,
+    split: str,
+    data: Path | None,
+    plot: Path,
+    results: Path,
+) -> None:
+    """Mutual information of category and gate table, active sets, experts switched off in turn."""
+    from a2edit.model.checkpoint import Checkpoint
+    from a2edit.training.datasets.unieditsource import UniEditSource
+
+    console = Console()
+    checkpoint = Checkpoint.load(model)
+    plan = Plan(samples, effects, routes, tolerance, "train" if split == "train" else "held_out")
+    with Progress(console=console) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, of: int) -> None:
+            task = tasks.get(what)
+            if task is None:
+                task = tasks[what] = bar.add_task(what, total=of)
+            bar.update(task, completed=min(done, of))
+
+        source = UniEditSource(data) if data else None
+        found = measure_experts(checkpoint, plan, source, show)
+    name = checkpoint.config.name
+    setup = Setup.here(f"experts, {split} kinds", name, checkpoint.config.steps)
+    append_rows(results / "experts.csv", _rows(setup, found))
+    console.print(_table(found))
+    for line in _summary(found, plan):
+        console.print(line)
+    draw(found, plot)
+    console.print(f"{plot}; rows appended to {results / 'experts.csv'}")
+
+
+def _summary(found: Specialisation, plan: Plan) -> list[str]:
+    probe, active = found.probe, found.active
+    sets = list(active.shares.items())[:4]
+    shown = "; ".join(f"{'+'.join(map(str, members))} {share:.0%}" for members, share in sets)
+    errors = found.route_errors
+    median, late = np.median(errors), np.percentile(errors, 95)
+    return [
+        f"category from the gate table: {probe.accuracy:.1%} right (chance {probe.chance:.1%})",
+        f"mutual information: at least {probe.bits:.2f} of {probe.entropy:.2f} bits",
+        f"active experts a block: {active.mean:.2f}; commonest sets: {shown}",
+        f"{plan.routes} routes cover {found.covered:.1%} within {plan.tolerance:g}",
+        f"predicted route error: median {median:.4f}, p95 {late:.4f}",
+    ]
+
+
+def _rows(setup: Setup, found: Specialisation) -> list[Row]:
+    rows = [
+        setup.row("category from the gate table, accuracy", "%", [100 * found.probe.accuracy]),
+        setup.row("mutual information, at least", "bits", [found.probe.bits]),
+        setup.row("active experts a block", "experts", [found.active.mean]),
+        setup.row("requests covered by static routes", "%", [100 * found.covered]),
+        setup.row("predicted route error", "%", (100 * found.route_errors).tolist()),
+    ]
+    for expert, effects in enumerate(found.effects.T):
+        subject = f"expert {expert} switched off, rise of the loss, by category"
+        rows.append(setup.row(subject, "%", (100 * effects).tolist()))
+    return rows
+
+
+def _table(found: Specialisation) -> Table:
+    """Rise of the loss by category and expert, in percent; the mean weight in brackets."""
+    table = Table(title="loss without the expert, % (its mean weight)", box=None)
+    table.add_column("category")
+    for expert in range(found.weights.shape[1]):
+        table.add_column(str(expert), justify="right")
+    for row, category in enumerate(found.categories):
+        cells = (
+            f"{100 * effect:+.1f} ({weight:.2f})"
+            for effect, weight in zip(found.effects[row], found.weights[row], strict=True)
+        )
+        table.add_row(category, *cells)
+    return table
+
+
+def draw(found: Specialisation, path: Path) -> None:
+    """Two heat maps, category by expert: mean gate weight, and loss when switched off."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    percent = 100 * found.effects
+    reach = max(float(np.abs(percent).max()), 1e-6)
+    maps = (
+        ("mean gate weight", found.weights, {"cmap": "Blues", "vmin": 0}, ".2f"),
+        ("rise of the loss without the expert, %", percent,
+         {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach}, ".1f"),
+    )  # fmt: skip
+    for axis, (title, values, style, shown) in zip(axes, maps, strict=True):
+        image = axis.imshow(values, aspect="auto", **style)
+        axis.set_title(title)
+        axis.set_xlabel("expert")
+        axis.set_xticks(range(values.shape[1]))
+        axis.set_yticks(range(len(found.categories)), found.categories)
+        middle = float(np.abs(values).max()) * 0.6
+        for (row, column), value in np.ndenumerate(values):
+            ink = "white" if abs(value) > middle else "black"
+            axis.text(column, row, f"{value:{shown}}", ha="center", va="center", color=ink, size=8)
+        figure.colorbar(image, ax=axis)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
