@@ -1,4 +1,4 @@
-"""Objects cut from the photographs in scikit-image's and scikit-learn's wheels, along a drawn line.
+"""Objects cut from the photographs in scikit-image's wheel, along a drawn line.
 
 Outlines are in the photograph's pixels, put down by hand along the object; curved ones are run
 through smoothly. Nothing is downloaded.
@@ -77,20 +77,15 @@ CUTOUTS: dict[str, Cutout] = {
         (380, 60), (388, 41), (396, 50),
     ), curved=False),
     "motorcycle": Cutout("motorcycle_left.png", "vehicles", MOTORCYCLE, curved=False),
-    "dahlia": Cutout("flower.jpg", "plants", (
-        (170, 215), (178, 172), (198, 135), (225, 112), (260, 95), (315, 85), (370, 98), (405, 118),
-        (428, 150), (440, 190), (445, 215), (438, 260), (425, 290), (405, 325), (380, 344),
-        (345, 356), (305, 358), (260, 349), (225, 331), (200, 310), (180, 270), (172, 240),
-    )),
-    "pagoda": Cutout("china.jpg", "architecture", (
-        (197, 30), (215, 30), (218, 60), (235, 76), (262, 96), (318, 118), (318, 128), (295, 139),
-        (295, 160), (329, 172), (327, 181), (319, 190), (328, 228), (327, 240), (351, 253),
-        (349, 260), (340, 272), (340, 302), (350, 308), (345, 320), (371, 332), (332, 368),
-        (300, 388), (240, 389), (205, 370), (160, 346), (150, 331), (120, 337), (80, 338),
-        (75, 322), (82, 300), (85, 282), (62, 272), (70, 256), (95, 245), (95, 232), (104, 190),
-        (84, 180), (90, 168), (120, 160), (122, 140), (95, 128), (98, 108), (125, 100), (165, 80),
-        (192, 62),
+    "flag": Cutout("astronaut.png", "accessories", (
+        (2, 1), (58, 1), (62, 85), (48, 112), (75, 155), (98, 210), (72, 240), (50, 262), (42, 290),
+        (2, 290),
     ), curved=False),
+    "man": Cutout("camera.png", "portraits", (
+        (160, 110), (168, 90), (185, 75), (205, 64), (230, 69), (255, 86), (269, 106), (267, 127),
+        (257, 133), (252, 150), (254, 167), (243, 178), (240, 194), (225, 196), (205, 190),
+        (195, 196), (180, 190), (170, 165), (162, 145),
+    )),
 }
 # fmt: on
 
@@ -118,16 +113,14 @@ def stencil(size: tuple[int, int], outline: Outline, *, curved: bool) -> Image.I
 
 
 def photograph(name: str) -> Image.Image:
-    """A photograph of either wheel, RGB; raises RequestError where neither has it."""
-    for package, folder in (("skimage", "data"), ("sklearn", "datasets/images")):
-        spec = find_spec(package)
-        if spec is None or spec.origin is None:
-            continue
-        path = Path(spec.origin).parent / folder / name
-        if path.is_file():
-            with Image.open(path) as picture:
-                return picture.convert("RGB")
-    raise RequestError(
-        f"the photograph {name} is in neither scikit-image nor scikit-learn as installed here: "
-        'pip install -c constraints.txt -e ".[bench]", or leave photographs out with --groups drawn'
-    )
+    """A photograph of scikit-image's wheel, RGB; raises RequestError where it is not there."""
+    spec = find_spec("skimage")
+    path = Path(spec.origin if spec and spec.origin else "").parent / "data" / name
+    if spec is None or not path.is_file():
+        raise RequestError(
+            f"the photograph {name} is scikit-image's, which is not installed as it should be: "
+            'pip install -c constraints.txt -e ".[bench]", or leave photographs out with '
+            "--groups drawn"
+        )
+    with Image.open(path) as picture:
+        return picture.convert("RGB")

@@ -35,6 +35,7 @@ def data_subjects(path: Path, per_category: int, categories: tuple[str, ...]) ->
         scene = Image.fromarray(raw.picture("src"))
         return Subject(
             name=raw.record.id,
+            thing=raw.record.id,
             group=DATA,
             category=category,
             scene=scene,
@@ -65,6 +66,7 @@ def subject_of_sample(sample: Sample, name: str) -> Subject:
     scene = Image.fromarray(sample.scene)
     return Subject(
         name=name,
+        thing=name,
         group=SCENES,
         category=sample.category,
         scene=scene,

@@ -97,6 +97,7 @@ def _subject(number: int) -> Subject:
     truth, shape = put(scene, posed(thing, pose), (x, y), height)
     return Subject(
         name=f"{name} in {place}",
+        thing=name,
         group=GROUP,
         category=OBJECTS[name][0],
         scene=scene,

@@ -5,12 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from a2edit.bench.metrics import Histogram, Pixels, colour_histogram
+from a2edit.bench.metrics import Histogram, Pixels, colour_histogram, histogram_distance
 from a2edit.bench.quality.pixels import (
     Bools,
     Zones,
     by_zone,
-    closer_than,
     edge_f1,
     identical_share,
     psnr_within,
@@ -36,21 +35,25 @@ class Score:
 
 
 class Rivals:
-    """The references of a run by group: an edit is held against all of its group's others."""
+    """The references of a run by group: an edit is held against all of its group's others.
+
+    An object counts once, by the first subject that has it.
+    """
 
     def __init__(self, subjects: Sequence[Subject]) -> None:
-        self._own: dict[int, Histogram] = {}
-        self._groups: dict[str, list[Histogram]] = {}
+        self._groups: dict[str, dict[str, Histogram]] = {}
         for subject in subjects:
-            own = self._own[id(subject)] = colour_histogram(subject.colours())
-            known = self._groups.setdefault(subject.group, [])
-            if not any(np.array_equal(own, other) for other in known):
-                known.append(own)
+            known = self._groups.setdefault(subject.group, {})
+            if subject.thing not in known:
+                known[subject.thing] = colour_histogram(subject.colours())
 
     def verdicts(self, subject: Subject, picture: Pixels) -> Bools:
-        """For every other reference, whether the object's place is closer to its own in colour."""
+        """For every other object's reference, whether this one's place is closer to its own."""
+        known = self._groups[subject.group]
         painted = colour_histogram(middle_of(picture, subject.shape))
-        return closer_than(painted, self._own[id(subject)], self._groups[subject.group])
+        own = histogram_distance(painted, known[subject.thing])
+        others = [known[thing] for thing in known if thing != subject.thing]
+        return np.array([own < histogram_distance(painted, other) for other in others], dtype=bool)
 
 
 def score(side: str, answer: Painted, rivals: Rivals) -> Score:

@@ -1,4 +1,4 @@
-"""Metrics that need no weights: PSNR, SSIM and L1 by zone, edges, and whose colours came out.
+"""Metrics that need no weights: PSNR, SSIM and L1 by zone, and edges.
 
 Pure functions of pictures u8 [H,W,3] and regions u8 [H,W] (255 = in the region); scikit-image's
 SSIM and Canny are imported where they are used.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from a2edit.bench.metrics import Histogram, Pixels, histogram_distance
+from a2edit.bench.metrics import Pixels
 from a2edit.runtime.boxes import tight_box
 from a2edit.runtime.masks import FEATHER
 from a2edit.runtime.regions import dilate
@@ -119,23 +119,6 @@ def edge_map(picture: Pixels) -> Bools:
     grey = picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
     found: Bools = canny(grey, sigma=CANNY_SIGMA, low_threshold=8, high_threshold=20)
     return found
-
-
-def closer_than(painted: Histogram, own: Histogram, others: Sequence[Histogram]) -> Bools:
-    """Whether painted colours are strictly closer to their own reference's than to each other's.
-
-    Colours as `colour_histogram` counts them; a reference with the very colours of the own one
-    is no comparison.
-    """
-    distance = histogram_distance(painted, own)
-    return np.array(
-        [
-            distance < histogram_distance(painted, other)
-            for other in others
-            if not np.array_equal(other, own)
-        ],
-        dtype=bool,
-    )
 
 
 def identical_share(first: Pixels, second: Pixels, region: Pixels) -> float | None:

@@ -34,6 +34,7 @@ class Subject:
     """
 
     name: str
+    thing: str  # the object; subjects of the same one are no rivals
     group: str  # which subjects' references an edit is held against
     category: str
     scene: Image.Image  # RGB, as the user has it

@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
-from a2edit.bench.metrics import Histogram, Pixels, colour_histogram
+from a2edit.bench.metrics import Pixels
 from a2edit.bench.quality.pixels import (
     BAND,
     PSNR_MOST,
     Zones,
     by_zone,
-    closer_than,
     edge_f1,
     identical_share,
     ssim_map,
@@ -111,15 +110,6 @@ def test_flat_pictures_have_the_same_edges_and_a_flat_edit_has_none(region: Pixe
     flat = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
     assert edge_f1(flat, flat, region) == 1
     assert edge_f1(flat, disc(12), region) == 0
-
-
-def test_closer_counts_the_others_and_leaves_the_same_object_out() -> None:
-    def colours(red: int, green: int) -> Histogram:
-        return colour_histogram(np.full((50, 3), (red, green, 30), np.uint8))
-
-    own, other, far = colours(150, 70), colours(120, 90), colours(10, 250)
-    assert closer_than(colours(155, 65), own, [own, other, far]).tolist() == [True, True]
-    assert closer_than(colours(124, 88), own, [other, far]).tolist() == [False, True]
 
 
 def test_identical_share_sees_one_pixel_beyond_the_seam(picture: Pixels, region: Pixels) -> None:
