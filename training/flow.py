@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional
 
+from a2edit.model.autoencoder import PatchAutoencoder
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.graphs import GraphModule, encode_latents, make_graphs
 from a2edit.model.latents import image_ids, pack
@@ -49,6 +51,7 @@ class FlowModel:
         width = int(checkpoint.transformer.config.joint_attention_dim)
         self.semantics = nn.ModuleList(nn.Linear(width, categories) for _ in range(2)).to(device)
         self.graphs: dict[str, GraphModule] = make_graphs(checkpoint)
+        self.channels = channel_weights(checkpoint.vae).to(device)
         rows, columns = (pixels // 16 for pixels in checkpoint.config.canvas)
         self.ids = image_ids(rows, columns).to(device)
 
@@ -129,7 +132,7 @@ class FlowModel:
         weight = _FLOOR + conditioning[..., -256:].mean(-1)
         if self.checkpoint.config.layout == "diptych":
             weight[:, : weight.shape[1] // 2] = _REFERENCE
-        error = (velocity - (noise - start)).square().mean(-1)
+        error = ((velocity - (noise - start)).square() * self.channels).mean(-1)
         loss = (error * weight).sum() / weight.sum()
         if semantic:
             loss = loss + semantic * self._semantic_loss(batch, reference, text)
@@ -142,6 +145,20 @@ class FlowModel:
             for head, tokens in zip(self.semantics, (reference, text), strict=True)
         ]
         return sum(terms, torch.zeros(()))
+
+
+def channel_weights(vae: AutoencoderKL | PatchAutoencoder) -> Tensor:
+    """What the channels of a packed token count in the loss, mean 1: [64].
+
+    A principal component's worth in pixels is known: its decoder's norm. The first three carry
+    most of a picture, the last ones detail that nobody could guess; counted alike, the guesswork
+    drowns the picture. Weights are the norms, so that a channel's error counts halfway between
+    latents and pixels. A learned autoencoder's channels are worth the same.
+    """
+    if not isinstance(vae, PatchAutoencoder):
+        return torch.ones(4 * int(vae.config.latent_channels))
+    norms = vae.decoder.weight.detach().flatten(1).norm(dim=1)
+    return (norms / norms.mean()).repeat_interleave(4)
 
 
 def _pick(tokens: Tensor, index: Tensor) -> Tensor:
