@@ -62,6 +62,19 @@ def test_shards_of_held_out_kinds(tmp_path: Path) -> None:
     assert (source.count(), source.count("held_out")) == (0, 5)
 
 
+def test_the_index_is_made_ahead(tmp_path: Path) -> None:
+    done("draw", tmp_path / "d", "--count", "3", "--size", "64")
+    said = done("index", tmp_path / "d")
+    assert said.startswith("3 train, 0 test in ")
+    place = Path(said.rsplit(": ", 1)[1].strip())
+    stamp = place.stat().st_mtime_ns
+    done("index", tmp_path / "d")
+    assert place.stat().st_mtime_ns == stamp
+    done("index", tmp_path / "d", "--again")
+    assert place.stat().st_mtime_ns > stamp
+    assert "does not exist" in refused("index", tmp_path / "nowhere")
+
+
 def test_errors_and_strictness_are_exit_code_2(tmp_path: Path) -> None:
     done("draw", tmp_path / "d", "--count", "2", "--size", "64")
     done("check", tmp_path / "d")  # small pictures are warnings

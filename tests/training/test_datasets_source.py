@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from a2edit.runtime.errors import DataError, RequestError
 from a2edit.runtime.images import Pixels
@@ -46,6 +47,22 @@ def test_a_held_out_index_is_another_seed() -> None:
     source = DrawnScenes()
     seen, kept = source.sample(3, SIZE), source.sample(3, SIZE, "held_out")
     assert seen.seed != kept.seed
+
+
+def test_a_users_pictures_are_drawn_with(tmp_path: Path) -> None:
+    stripes = np.zeros((96, 96, 3), np.uint8)
+    stripes[::2] = 255
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    source = DrawnScenes(tmp_path)
+    copy: DrawnScenes = pickle.loads(pickle.dumps(source))
+    changed = 0
+    for index in range(12):
+        sample = source.sample(index, SIZE)
+        assert same(sample, copy.sample(index, SIZE))
+        changed += not same(sample, DrawnScenes().sample(index, SIZE))
+    assert changed > 3
+    with pytest.raises(DataError, match="is no folder"):
+        DrawnScenes(tmp_path / "nowhere")
 
 
 @pytest.fixture(scope="module")

@@ -257,6 +257,13 @@ def test_the_index_is_kept_until_the_files_change(folder: Path, shards: Path) ->
     assert open_index(shards).count("train") == COUNT - 1
 
 
+def test_an_index_that_vanishes_is_named(shards: Path) -> None:
+    index = open_index(shards)
+    index.path.unlink()
+    with pytest.raises(DataError, match=r"index .* cannot be read: .*; start again"):
+        index.entry("train", 0)
+
+
 def test_progress_ends_with_the_number_of_samples(shards: Path) -> None:
     seen: list[int] = []
     open_index(shards, seen.append)

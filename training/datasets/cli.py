@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,9 @@ from a2edit.runtime.commands import Command, Group
 from a2edit.runtime.errors import DataError
 from a2edit.runtime.images import atomic_path, check_output, save_picture
 from a2edit.training.datasets.draw import LICENCE, export_source
+from a2edit.training.datasets.index import open_index
 from a2edit.training.datasets.insert_anything import convert, find_pairs
+from a2edit.training.datasets.record import SPLITS
 from a2edit.training.datasets.report import print_report
 from a2edit.training.datasets.sheet import dataset_sheet
 from a2edit.training.datasets.source import DrawnScenes
@@ -100,9 +103,25 @@ def check(
         click.echo(f"sheet: {sheet}")
     if report.errors or (strict and report.warnings):
         raise DataError(
-            f"{dataset!r} has {report.errors} errors and {report.warnings} warnings "
-            f"in {report.samples} samples"
+            f"{dataset!r} has {_many(report.errors, 'error')} and "
+            f"{_many(report.warnings, 'warning')} in {_many(report.samples, 'sample')}"
         )
+
+
+@data.command(cls=Command)
+@click.argument("dataset", metavar="DIR")
+@click.option("--again", is_flag=True, help="Make it even if there is one that still holds.")
+def index(dataset: str, again: bool) -> None:
+    """Make the index that training reads DIR by, so that the first run need not.
+
+    Says how many samples there are, and how long it took.
+    """
+    wall, own = time.monotonic(), time.process_time()
+    with _progress("indexing") as step:
+        made = open_index(dataset, step, again=again)
+    wall, own = time.monotonic() - wall, time.process_time() - own
+    splits = ", ".join(f"{made.count(split)} {split}" for split in SPLITS)
+    click.echo(f"{splits} in {wall:.2f} s ({own:.2f} s of processor time): {made.path}")
 
 
 @data.command("import-insert-anything", cls=Command)
@@ -157,18 +176,39 @@ def import_insert_anything(
 @click.option(
     "--first", type=click.IntRange(min=0), default=0, show_default=True, help="First index."
 )
+@click.option(
+    "--photos",
+    type=_FOLDER,
+    help="A folder of your own pictures: photographs become places, cut-outs objects.",
+)
+@click.option("--licence", help=f"To be kept with each sample; without --photos it is {LICENCE}.")
 @_SHARDS
 @_PER_SHARD
 def draw(
-    out: Path, count: int, split: Split, size: int, first: int, shards: bool, per_shard: int
+    out: Path,
+    count: int,
+    split: Split,
+    size: int,
+    first: int,
+    photos: Path | None,
+    licence: str | None,
+    shards: bool,
+    per_shard: int,
 ) -> None:
     """Draw COUNT samples of the built-in scenes into OUT, categories in turn."""
-    samples = export_source(DrawnScenes(), count, size, split, first=first, licence=LICENCE)
+    if licence is None:
+        licence = LICENCE if photos is None else ""
+    source = DrawnScenes(photos)
+    samples = export_source(source, count, size, split, first=first, licence=licence)
     with _progress("drawing", count) as step:
         written = write_samples(
             out, samples, per_shard=per_shard if shards else None, progress=step
         )
     click.echo(f"{written} samples: {out}")
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _given(categories: tuple[str, ...]) -> dict[str, str]:

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -67,7 +67,7 @@ class Index:
 
     def entry(self, split: str, place: int, category: str | None = None) -> Entry:
         """Sample `place` of a split, of one category or of all; sorted by id."""
-        with closing(_opened(self.path)) as database:
+        with _reading(self.path) as database:
             if category is None:
                 row = database.execute(_OF_ALL, (split, place)).fetchone()
             else:
@@ -77,19 +77,20 @@ class Index:
         return Entry(Path(row[0]), row[1], _unpacked(row[2]))
 
 
-def open_index(path: Path | str, progress: Progress | None = None) -> Index:
+def open_index(path: Path | str, progress: Progress | None = None, *, again: bool = False) -> Index:
     """The index of a data set (what `find_units` takes), built if there is none that still holds.
 
-    `progress` is called with the number of samples found so far. No picture is read.
+    `progress` is called with the number of samples found so far; `again` builds it in any case.
+    No picture is read.
 
     Raises DataError for broken shards or json, incomplete samples, and ids that come twice.
     """
     units = find_units(path)
     stamp = _stamp(units)
     place = index_folder() / f"{_digest(str(Path(os.fspath(path)).absolute()))[:24]}.sqlite"
-    if not _holds(place, stamp):
+    if again or not _holds(place, stamp):
         _build(place, units, stamp, progress)
-    with closing(_opened(place)) as database:
+    with _reading(place) as database:
         rows = database.execute("SELECT split, category, samples FROM count").fetchall()
     return Index(place, {(split, category): samples for split, category, samples in rows})
 
@@ -100,17 +101,23 @@ def index_folder() -> Path:
     return Path(cache) / "a2edit" / "indexes"
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(uri, uri=True)) as database:
+            yield database
+    except sqlite3.Error as error:
+        raise DataError(f"index {str(path)!r} cannot be read: {error}; start again") from None
 
 
 def _holds(place: Path, stamp: str) -> bool:
     if not place.is_file():
         return False
     try:
-        with closing(_opened(place)) as database:
+        with _reading(place) as database:
             row = database.execute("SELECT stamp FROM about").fetchone()
-    except sqlite3.DatabaseError:
+    except DataError:
         return False
     return bool(row == (stamp,))
 
@@ -123,26 +130,38 @@ def _build(place: Path, units: tuple[Path, ...], stamp: str, progress: Progress 
             f"no index can be written to {str(place.parent)!r}: {error.strerror}; "
             "set XDG_CACHE_HOME to a folder that can be written"
         ) from None
-    with atomic_path(place) as temporary, closing(sqlite3.connect(temporary)) as database:
-        # the file is renamed when it is whole, and thrown away otherwise
-        database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _SCHEMA)
-        database.executemany(
-            "INSERT INTO unit VALUES (?, ?)",
-            ((number, str(unit.absolute())) for number, unit in enumerate(units)),
+    try:
+        with atomic_path(place) as temporary, closing(sqlite3.connect(temporary)) as database:
+            _fill(database, units, stamp, progress)
+    except sqlite3.Error as error:
+        raise DataError(f"index {str(place)!r} cannot be written: {error}") from None
+
+
+def _fill(
+    database: sqlite3.Connection,
+    units: tuple[Path, ...],
+    stamp: str,
+    progress: Progress | None,
+) -> None:
+    # the file is renamed when it is whole, and thrown away otherwise
+    database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _SCHEMA)
+    database.executemany(
+        "INSERT INTO unit VALUES (?, ?)",
+        ((number, str(unit.absolute())) for number, unit in enumerate(units)),
+    )
+    database.executemany("INSERT INTO found VALUES (?, ?, ?, ?, ?, ?)", _rows(units, progress))
+    twice = database.execute(
+        "SELECT id, count(*) FROM found GROUP BY id HAVING count(*) > 1 ORDER BY id LIMIT 1"
+    ).fetchone()
+    if twice is not None:
+        raise DataError(
+            f"id {twice[0]!r} comes {twice[1]} times: ids must differ in the whole data set; "
+            f"{_CHECK}"
         )
-        database.executemany("INSERT INTO found VALUES (?, ?, ?, ?, ?, ?)", _rows(units, progress))
-        twice = database.execute(
-            "SELECT id, count(*) FROM found GROUP BY id HAVING count(*) > 1 ORDER BY id LIMIT 1"
-        ).fetchone()
-        if twice is not None:
-            raise DataError(
-                f"id {twice[0]!r} comes {twice[1]} times: ids must differ "
-                f"in the whole data set; {_CHECK}"
-            )
-        database.executescript(_NUMBER)
-        database.execute("CREATE TABLE about (stamp TEXT)")
-        database.execute("INSERT INTO about VALUES (?)", (stamp,))
-        database.commit()
+    database.executescript(_NUMBER)
+    database.execute("CREATE TABLE about (stamp TEXT)")
+    database.execute("INSERT INTO about VALUES (?)", (stamp,))
+    database.commit()
 
 
 _CHECK = "`a2edit-train data check` lists everything that is wrong"

@@ -18,10 +18,10 @@ from typing import Final
 
 from a2edit.runtime.errors import DataError
 from a2edit.runtime.images import Pixels
-from a2edit.runtime.masks import binarise, selection
+from a2edit.runtime.masks import binarise
 from a2edit.training.datasets.categories import SUBCATEGORIES, category_of
 from a2edit.training.datasets.record import SPLITS, Part, load_json
-from a2edit.training.datasets.uniedit import UniEditSample, decode, walk
+from a2edit.training.datasets.uniedit import UniEditSample, decode, decode_mask, walk
 from a2edit.training.datasets.write import make_sample
 
 FOLDERS: Final[dict[str, Part]] = {
@@ -116,11 +116,10 @@ def convert(pairs: Iterable[Pair], licence: str = "") -> Iterator[UniEditSample]
         for folder, part in FOLDERS.items():
             path = pair.path(folder)
             data = _bytes(path)
-            picture = decode(data, repr(str(path)))
             if part.endswith("mask"):
-                pictures[part] = binarise(selection(picture, "object"))
+                pictures[part] = binarise(decode_mask(data, repr(str(path))))
             else:
-                pictures[part] = picture.on_white()
+                pictures[part] = decode(data, repr(str(path))).on_white()
                 if path.suffix.lower() in (".jpg", ".jpeg"):
                     encoded[part] = data
         try:

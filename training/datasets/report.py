@@ -13,7 +13,8 @@ _EXAMPLES = 2
 
 def print_report(report: Report, console: Console) -> None:
     """Counts by category and split, and what was found with an example or two."""
-    counts = Table(title=f"{report.samples} samples", title_justify="left")
+    title = f"{report.samples} samples in {report.seconds:.1f} s"
+    counts = Table(title=title, title_justify="left")
     counts.add_column("category")
     for split in SPLITS:
         counts.add_column(split, justify="right")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
+from a2edit.training.photos import Photos
 from a2edit.training.scenes import CATEGORIES, Sample, Split, draw_sample
 
 # A held-out sample's seed never meets a training sample's.
@@ -32,7 +34,22 @@ class SampleSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DrawnScenes:
-    """The procedurally drawn pairs; the index is the seed."""
+    """The procedurally drawn pairs; the index is the seed.
+
+    Attributes:
+        photos: a folder of a user's pictures, which become places, textures and objects; it is
+            listed once, here. Raises DataError where it holds none.
+    """
+
+    photos: Path | None = None
+    _pictures: Photos | None = field(init=False, repr=False, compare=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.photos is not None:
+            object.__setattr__(self, "_pictures", Photos.open(self.photos))
+
+    def __reduce__(self) -> tuple[type[DrawnScenes], tuple[Path | None]]:
+        return DrawnScenes, (self.photos,)  # workers decode for themselves
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -42,4 +59,4 @@ class DrawnScenes:
         self, index: int, size: int, split: Split = "train", category: str | None = None
     ) -> Sample:
         seed = index + (HELD_OUT_SEEDS if split == "held_out" else 0)
-        return draw_sample(seed, size, split=split, category=category)
+        return draw_sample(seed, size, split, category, self._pictures)

@@ -101,7 +101,7 @@ class UniEditSample:
 
     def picture(self, name: Name) -> Pixels:
         """u8 [H,W,3]; raises DataError for a file that cannot be decoded."""
-        return self._decoded(name).on_white()
+        return decode(*self._file(name)).on_white()
 
     def mask(self, name: Name) -> Pixels:
         """Of the picture of that name: u8 [H,W], 0 or 255; may be empty."""
@@ -109,15 +109,27 @@ class UniEditSample:
 
     def grey_mask(self, name: Name) -> Pixels:
         """The mask as it is stored, u8 [H,W]."""
-        return np.ascontiguousarray(selection(self._decoded(f"{name}_mask"), "object"))
+        return decode_mask(*self._file(f"{name}_mask"))
 
-    def _decoded(self, part: str) -> Picture:
+    def _file(self, part: str) -> tuple[bytes, str]:
         name = self.names.get(part, f"{FILES[part]} of sample {self.record.id!r}")
-        return decode(self.files[part], name)
+        return self.files[part], name
 
 
 def decode(data: bytes, name: str) -> Picture:
     """A picture from its file's bytes; raises DataError that begins with `name`."""
+    return load_picture(_opened(data, name), name)
+
+
+def decode_mask(data: bytes, name: str) -> Pixels:
+    """A mask's levels from its file's bytes, u8 [H,W]; an alpha channel is the object's opacity."""
+    image = _opened(data, name)
+    if image.mode == "L":  # what the format asks for; everything else takes the long way
+        return np.array(image, np.uint8)
+    return np.ascontiguousarray(selection(load_picture(image, name), "object"))
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
     try:
         image = Image.open(BytesIO(data))
         image.load()
@@ -129,7 +141,7 @@ def decode(data: bytes, name: str) -> Picture:
             f"{name} cannot be decoded ({len(data)} bytes): {reason}; "
             "put the file back whole, or leave the sample out"
         ) from None
-    return load_picture(image, name)
+    return image
 
 
 def find_units(path: Path | str) -> tuple[Path, ...]:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from a2edit.runtime.boxes import Box, tight_box
 from a2edit.runtime.errors import DataError, RequestError
 from a2edit.runtime.images import Pixels
-from a2edit.runtime.layout import reference_square
-from a2edit.runtime.masks import FEATHER, binarise
+from a2edit.runtime.layout import contain
+from a2edit.runtime.masks import FEATHER, resize_mask
 from a2edit.runtime.prepare import context_window, crop_window
 from a2edit.training.datasets.index import Progress, open_index
 from a2edit.training.datasets.record import Name
@@ -71,16 +71,12 @@ class UniEditSource:
         raw = self.raw(index, split, category)
         rng = np.random.default_rng([self.seed, index]) if split == "train" else None
         scene, scene_mask = _scene(raw, size, self.shift, rng)
-        picture, mask = raw.picture("ref"), raw.mask("ref")
-        _check(raw, "ref", picture, mask)
+        reference, reference_mask = _reference(raw, size)
         return Sample(
             scene=scene,
             scene_mask=scene_mask,
-            reference=reference_square(picture, mask, size, _MARGIN),
-            # laid out as the picture is: black on white is the mask inverted
-            reference_mask=binarise(
-                255 - reference_square(np.zeros_like(picture), mask, size, _MARGIN)[..., 0]
-            ),
+            reference=reference,
+            reference_mask=reference_mask,
             caption=raw.record.prompt,
             category=raw.record.category,
             kind=raw.record.subcategory or raw.record.category,
@@ -124,6 +120,22 @@ def _check(raw: UniEditSample, name: Name, picture: Pixels, mask: Pixels) -> Non
         )
     if not mask.any():
         raise DataError(f"{where}_mask is empty: leave the sample out")
+
+
+def _reference(raw: UniEditSample, size: int) -> tuple[Pixels, Pixels]:
+    """The object on white, in the middle of a square: u8 [S,S,3], and its mask u8 [S,S]."""
+    picture, mask = raw.picture("ref"), raw.mask("ref")
+    _check(raw, "ref", picture, mask)
+    cut = tight_box(mask).slices
+    shown = np.where(mask[cut][..., None] > 0, picture[cut], np.uint8(255))
+    inner = size - 2 * round(size * _MARGIN)
+    fitted = contain(shown, inner, inner)
+    height, width = fitted.shape[:2]
+    rows, columns = ((size - length) // 2 for length in (height, width))
+    place = slice(rows, rows + height), slice(columns, columns + width)
+    square, square_mask = np.full((size, size, 3), 255, np.uint8), np.zeros((size, size), np.uint8)
+    square[place], square_mask[place] = fitted, resize_mask(mask[cut], width, height)
+    return square, square_mask
 
 
 def _scene(
