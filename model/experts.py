@@ -8,7 +8,7 @@ weights and differentiable. Merged, the sum is one matrix per linear.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -142,17 +142,21 @@ def _replace(transformer: nn.Module, name: str, module: nn.Module) -> None:
     setattr(transformer.get_submodule(parent), leaf, module)
 
 
-def inject(transformer: FluxTransformer2DModel, bank: ExpertBank) -> None:
-    """Put `MixtureLinear` in the place of every routed linear, sharing its parameters."""
-    for name in bank.linears:
+def inject(
+    transformer: FluxTransformer2DModel, bank: ExpertBank, names: Collection[str] | None = None
+) -> None:
+    """Put `MixtureLinear` in the place of routed linears (by default all), sharing parameters."""
+    for name in bank.linears if names is None else names:
         base = transformer.get_submodule(name)
         assert isinstance(base, nn.Linear), f"{name} already carries experts"
         _replace(transformer, name, MixtureLinear(base, name, bank))
 
 
-def eject(transformer: FluxTransformer2DModel, bank: ExpertBank) -> None:
+def eject(
+    transformer: FluxTransformer2DModel, bank: ExpertBank, names: Collection[str] | None = None
+) -> None:
     """Undo `inject`."""
-    for name in bank.linears:
+    for name in bank.linears if names is None else names:
         mixture = transformer.get_submodule(name)
         assert isinstance(mixture, MixtureLinear), f"{name} carries no experts"
         _replace(transformer, name, mixture.base)

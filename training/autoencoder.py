@@ -31,13 +31,16 @@ def fit_autoencoder(vae: nn.Module, factory: PairFactory, samples: int) -> None:
     vae.fit(stacked)
 
 
-def autoencoder_loss(vae: nn.Module, canvas: Tensor) -> Tensor:
-    """L1 and a gradient term on reconstructions of u8 [B, S, Wc, 3]; the encoder stays fixed."""
+def autoencoder_loss(vae: nn.Module, canvas: Tensor, noise: Tensor) -> Tensor:
+    """L1 and a gradient term on reconstructions of u8 [B, S, Wc, 3]; the encoder stays fixed.
+
+    `noise` is standard normal, of the latents' shape [B, C, S/8, Wc/8].
+    """
     pixels = canvas.permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
         latents = vae.encode(pixels).latent_dist.mode()  # type: ignore[operator]
         # The sampler leaves errors in latents; a decoder that has seen some does not amplify them.
-        latents = latents + 0.05 * torch.randn_like(latents)
+        latents = latents + 0.05 * noise
     decoded: Tensor = vae.decode(latents, return_dict=True).sample  # type: ignore[operator]
     loss = functional.l1_loss(decoded, pixels)
     for axis in (2, 3):

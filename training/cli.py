@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, get_args
 
 import click
 import torch
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from accelerate import PartialState
 
 from a2edit.model.architectures import MINI, new_checkpoint
+from a2edit.model.checkpoint import Checkpoint, find_checkpoint
 from a2edit.runtime.commands import Command, Group
 from a2edit.runtime.errors import RequestError
 from a2edit.training.datasets.cli import data
-from a2edit.training.loop import LoopSettings, Trainer, stages_left
+from a2edit.training.gate_start import GateStart
+from a2edit.training.loop import Trainer
+from a2edit.training.progress import run_with_progress
+from a2edit.training.settings import LoopSettings, Start
 from a2edit.training.stages import MINI_STAGES, Stage
+from a2edit.training.takeover import take_over
 
 
 @click.group(cls=Group)
@@ -34,6 +34,99 @@ def main() -> None:
 main.add_command(data)
 
 
+_COUNT, _POSITIVE = click.IntRange(min=0), click.IntRange(min=1)
+_RUN_OPTIONS = (
+    click.option("--restart", is_flag=True, help="Discard what is in the folder."),
+    click.option("--seed", default=0, show_default=True, help="Of weights, samples and noise."),
+    click.option(
+        "--steps",
+        "overrides",
+        multiple=True,
+        metavar="STAGE=N",
+        help="Another number of steps for a stage; repeatable.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16"]),
+        default="fp32",
+        show_default=True,
+        help="Of the transformer's forward and backward; weights and optimiser stay fp32.",
+    ),
+    click.option(
+        "--accumulate",
+        type=_POSITIVE,
+        default=1,
+        show_default=True,
+        help="Pieces that a process's share of a batch is cut into.",
+    ),
+    click.option(
+        "--checkpointing",
+        is_flag=True,
+        help="Recompute blocks in the backward pass: less memory, a third more time.",
+    ),
+    click.option(
+        "--ema",
+        type=click.FloatRange(0, 1, max_open=True),
+        default=0.998,
+        show_default=True,
+        help="Decay of the averaged weights, which are kept; 0: none.",
+    ),
+    click.option(
+        "--gate-start",
+        type=click.Choice(get_args(GateStart)),
+        default="spread",
+        show_default=True,
+        help="What a new gate tells requests apart by at first: nothing, chance, or category.",
+    ),
+    click.option(
+        "--sheet-every",
+        type=_POSITIVE,
+        default=500,
+        show_default=True,
+        help="Steps between contact sheets, plots and checkpoints.",
+    ),
+    click.option(
+        "--sheets/--no-sheets",
+        default=True,
+        show_default=True,
+        help="Whether to draw contact sheets of held-out samples.",
+    ),
+    click.option(
+        "--save-every",
+        type=_POSITIVE,
+        default=100,
+        show_default=True,
+        help="Steps between saved states.",
+    ),
+    click.option(
+        "--log-every",
+        type=_POSITIVE,
+        default=1,
+        show_default=True,
+        help="Steps between rows of metrics.csv.",
+    ),
+    click.option(
+        "--workers",
+        type=_COUNT,
+        default=1,
+        show_default=True,
+        help="Processes that draw samples, for every training process.",
+    ),
+    click.option(
+        "--threads",
+        type=_COUNT,
+        default=0,
+        help="Threads of the processor to compute with (0: all).",
+    ),
+)
+
+
+def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_RUN_OPTIONS):
+        command = option(command)
+    return command
+
+
 @main.command(cls=Command)
 @click.option(
     "--out",
@@ -42,56 +135,60 @@ main.add_command(data)
     show_default=True,
     help="Folder of the run; a run that is there is taken up.",
 )
-@click.option("--restart", is_flag=True, help="Discard what is in the folder.")
-@click.option("--seed", default=0, show_default=True, help="Of weights, samples and noise.")
 @click.option(
-    "--steps",
-    "overrides",
-    multiple=True,
-    metavar="STAGE=N",
-    help="Another number of steps for a stage; repeatable.",
+    "--from",
+    "source",
+    metavar="CHECKPOINT",
+    help="Take over what fits of a checkpoint (a folder, or an embedded model's name).",
 )
-@click.option(
-    "--sheet-every",
-    type=click.IntRange(min=1),
-    default=500,
-    show_default=True,
-    help="Steps between contact sheets.",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=0),
-    default=1,
-    show_default=True,
-    help="Processes that draw samples.",
-)
-@click.option(
-    "--threads",
-    type=click.IntRange(min=0),
-    default=0,
-    help="Threads of the processor to compute with (0: all).",
-)
+@click.option("--keep-experts", is_flag=True, help="Take over its experts and gate, too.")
+@_run_options
 def mini(
     out: Path,
+    source: str | None,
+    keep_experts: bool,
     restart: bool,
-    seed: int,
     overrides: tuple[str, ...],
-    sheet_every: int,
-    workers: int,
     threads: int,
+    **options: Any,
 ) -> None:
-    """Train a2edit-mini from nothing: autoencoder, base, then experts and gate in three stages."""
+    """Train a2edit-mini: autoencoder, base, then experts and gate in three stages."""
     stages = _with_overrides(MINI_STAGES, overrides)
-    if restart:
-        _discard(out)
+    if keep_experts and source is None:
+        raise click.UsageError("--keep-experts is of use with --from only")
+    _prepare(out, restart=restart, threads=threads, source=source)
+    with PartialState().main_process_first():
+        checkpoint = new_checkpoint(MINI, out / "tokenizers", options["seed"])
+    start = Start()
+    if source is not None:
+        takeover = take_over(checkpoint, Checkpoint.load(source), keep_experts=keep_experts)
+        start = Start(fresh=frozenset(takeover.fresh), origin=takeover.origin)
+        _say(f"{source}: {takeover}")
+    _train(Trainer(checkpoint, stages, LoopSettings(out, **options), start))
+
+
+def _prepare(out: Path, *, restart: bool, threads: int, source: str | None) -> None:
     if threads:
         torch.set_num_threads(threads)
-    checkpoint = new_checkpoint(MINI, out / "tokenizers", seed)
-    settings = LoopSettings(out, seed=seed, sheet_every=sheet_every, workers=workers)
-    trainer = Trainer(checkpoint, stages, settings)
+    if restart and source and find_checkpoint(source).resolve().is_relative_to(out.resolve()):
+        raise RequestError(
+            f"--restart would delete {source}, which the run is to start from: give another --out"
+        )
+    state = PartialState()
+    with state.main_process_first():
+        if restart and state.is_main_process:
+            _discard(out)
+
+
+def _train(trainer: Trainer) -> None:
     if trainer.resume():
-        click.echo(f"taking up {out}: {trainer.done}")
-    _run(trainer)
+        _say(f"taking up {trainer.settings.folder}: {trainer.done}")
+    run_with_progress(trainer)
+
+
+def _say(line: str) -> None:
+    if PartialState().is_main_process:
+        click.echo(line)
 
 
 def _discard(folder: Path) -> None:
@@ -119,32 +216,6 @@ def _with_overrides(stages: tuple[Stage, ...], overrides: tuple[str, ...]) -> tu
             replace(stage, steps=int(count)) if stage.name == name else stage for stage in stages
         )
     return stages
-
-
-def _run(trainer: Trainer) -> None:
-    columns = (
-        TextColumn("{task.description:<12}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as progress:
-        tasks = {
-            stage.name: progress.add_task(
-                stage.name, total=stage.steps, completed=stage.steps - left, start=False, loss="-"
-            )
-            for stage, left in stages_left(trainer.stages, trainer.done)
-        }
-
-        def show(stage: Stage, step: int, loss: float) -> None:
-            task = tasks[stage.name]
-            progress.start_task(task)
-            progress.update(task, completed=step, loss=f"{loss:.4f}")
-
-        folder = trainer.run(show)
-    click.echo(f"checkpoint: {folder}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.config import MoTConfig
-from a2edit.runtime.errors import RequestError
 from a2edit.runtime.layout import diptych, reference_panel, reference_square, tight_box
 from a2edit.runtime.masks import fill_outline
 from a2edit.training.datasets.source import HELD_OUT_SEEDS, DrawnScenes, SampleSource
@@ -151,101 +148,3 @@ class PairFactory:
             for key in examples[0].arrays
         }
         return Batch(**stacked, tokens=torch.stack([w.indices(self.config) for w in windows]))
-
-
-@dataclass(frozen=True, slots=True)
-class CategoryChoice:
-    """Which categories a leg of training sees.
-
-    Attributes:
-        without: categories that are held out.
-        by_batch: every batch is of one category, instead of a mixture.
-    """
-
-    without: tuple[str, ...] = ()
-    by_batch: bool = False
-
-    def draw(self, unit: int, categories: tuple[str, ...]) -> str | None:
-        """The category of a sample (or of a batch); None leaves it to the source."""
-        if unknown := sorted(set(self.without) - set(categories)):
-            raise RequestError(
-                f"categories to leave out: {', '.join(unknown)} not among those of the data, "
-                f"which are {', '.join(categories)}"
-            )
-        if not self.without and not self.by_batch:
-            return None
-        kept = [category for category in categories if category not in self.without]
-        if not kept:
-            raise RequestError(f"all {len(categories)} categories are left out: keep at least one")
-        return kept[np.random.default_rng([unit, 2]).integers(len(kept))]
-
-
-class _Groups(Dataset[list[Batch]]):
-    """Item g is `group` batches, samples sorted by window side so that few tokens are wasted."""
-
-    def __init__(
-        self,
-        factory: PairFactory,
-        mix: MaskMix,
-        batch: int,
-        sides: tuple[int, ...],
-        group: int,
-        choice: CategoryChoice,
-    ) -> None:
-        self.factory, self.mix, self.batch, self.sides = factory, mix, batch, sides
-        self.group, self.choice = group, choice
-
-    def __getitem__(self, item: int) -> list[Batch]:
-        count = self.batch * self.group
-        examples = [self._example(item * count + place) for place in range(count)]
-        if not self.choice.by_batch:
-            examples.sort(key=lambda example: example.window.side)
-        batches = [
-            self.factory.batch(examples[start : start + self.batch])
-            for start in range(0, count, self.batch)
-        ]
-        # Small windows first would make the loss oscillate with the group's period.
-        order = np.random.default_rng(item).permutation(self.group)
-        return [batches[place] for place in order]
-
-    def _example(self, index: int) -> Example:
-        unit = index // self.batch if self.choice.by_batch else index
-        category = self.choice.draw(unit, self.factory.source.categories)
-        return self.factory.example(index, self.mix, sides=self.sides, category=category)
-
-
-class _From(Sampler[int]):
-    def __init__(self, first: int) -> None:
-        self.first = first
-
-    def __iter__(self) -> Iterator[int]:
-        place = self.first
-        while True:
-            yield place
-            place += 1
-
-
-def batches(
-    factory: PairFactory,
-    mix: MaskMix,
-    batch: int,
-    *,
-    first: int = 0,
-    sides: tuple[int, ...] = (),
-    workers: int = 1,
-    group: int = 4,
-    choice: CategoryChoice = CategoryChoice(),
-) -> Iterator[Batch]:
-    """Endless batches, the same from any `first` batch on whatever ran before."""
-    choice.draw(0, factory.source.categories)  # a wrong name is refused here, not in a worker
-    loader = DataLoader(
-        _Groups(factory, mix, batch, sides, group, choice),
-        batch_size=None,
-        sampler=_From(first // group),
-        num_workers=workers,
-        prefetch_factor=2 if workers else None,
-    )
-    skip = first % group
-    for items in loader:
-        yield from items[skip:]
-        skip = 0

@@ -12,7 +12,7 @@ from torch.nn import functional
 from a2edit.model.autoencoder import PatchAutoencoder
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.graphs import GraphModule, encode_latents, make_graphs
-from a2edit.model.latents import image_ids, pack
+from a2edit.model.latents import image_ids, mask_tokens, pack
 from a2edit.model.routing import route_weights
 from a2edit.training.data import Batch
 
@@ -33,6 +33,14 @@ class NoiseLevels:
         return torch.where(torch.rand(count, device=device) < self.ones, 1.0, levels)
 
 
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """What chance adds to a batch: noise levels σ [B] and noise [B, T, 64], fp32."""
+
+    sigma: Tensor
+    values: Tensor
+
+
 class FlowModel:
     """A checkpoint as a function from a batch to its loss."""
 
@@ -41,17 +49,14 @@ class FlowModel:
         checkpoint: Checkpoint,
         levels: NoiseLevels,
         device: torch.device,
-        half: bool = False,
         categories: int = 8,
     ) -> None:
         self.checkpoint, self.levels, self.device = checkpoint, levels, device
-        self.half = half
         # What SigLIP and T5 bring from their pretraining: tokens that tell what is shown. Only
         # training needs these heads; they are no part of the checkpoint.
         width = int(checkpoint.transformer.config.joint_attention_dim)
         self.semantics = nn.ModuleList(nn.Linear(width, categories) for _ in range(2)).to(device)
         self.graphs: dict[str, GraphModule] = make_graphs(checkpoint)
-        self.channels = channel_weights(checkpoint.vae).to(device)
         rows, columns = (pixels // 16 for pixels in checkpoint.config.canvas)
         self.ids = image_ids(rows, columns).to(device)
 
@@ -72,7 +77,7 @@ class FlowModel:
 
     def gate_logits(self, conditioning: Tensor, reference: Tensor, text: Tensor) -> Tensor:
         """[B, L, N]"""
-        logits: Tensor = self.checkpoint.gate(conditioning, reference, text)
+        logits: Tensor = self.checkpoint.gate(conditioning, reference.float(), text.float())
         return logits
 
     @torch.no_grad()
@@ -85,11 +90,27 @@ class FlowModel:
     def route(self, logits: Tensor) -> Tensor:
         return route_weights(logits, self.checkpoint.config)
 
+    def noise(self, count: int, tokens: int) -> Noise:
+        """Noise for `count` samples of `tokens` tokens, from torch's generator."""
+        sigma = self.levels.draw(count, self.device)
+        channels = int(self.checkpoint.transformer.config.out_channels)
+        return Noise(sigma, torch.randn(count, tokens, channels, device=self.device))
+
+    def weight(self, batch: Batch) -> Tensor:
+        """Weights of the tokens in the loss, [B, T]: what the mask covers counts most."""
+        hole = (batch.mask >= 128).float()[:, None]
+        weight = _FLOOR + _pick(mask_tokens(hole), batch.tokens).mean(-1)
+        if self.checkpoint.config.layout == "diptych":
+            weight[:, : weight.shape[1] // 2] = _REFERENCE
+        return weight
+
     def loss(
         self,
         batch: Batch,
         *,
         experts: bool,
+        noise: Noise | None = None,
+        total: Tensor | None = None,
         semantic: float = 0.0,
         switched_off: int | None = None,
     ) -> tuple[Tensor, Tensor | None]:
@@ -98,14 +119,20 @@ class FlowModel:
         Args:
             batch: samples.
             experts: whether gate and experts run; they must be injected.
+            noise: of the samples; by default it is drawn here.
+            total: what the weighted sum is divided by; by default the sum of the batch's weights.
             semantic: weight of the cross-entropy of the categories, read off the encoders.
             switched_off: an expert whose weight is set to 0, whatever the gate says.
         """
-        start, conditioning = self.latents(batch)
-        text, reference, pooled = self.context(batch)
         logits = None
-        if experts:
-            logits = self.gate_logits(conditioning, reference, text)
+        # The transformer runs as the caller's autocast says. What else there is costs little:
+        # latents, which are targets, and a gate, whose logits are compared, want all their digits.
+        with torch.autocast(self.device.type, enabled=False):
+            start, conditioning = self.latents(batch)
+            text, reference, pooled = self.context(batch)
+            if experts:
+                logits = self.gate_logits(conditioning, reference, text)
+        if logits is not None:
             weights = self.route(logits)
             if switched_off is not None:
                 weights = weights.index_fill(
@@ -114,26 +141,25 @@ class FlowModel:
             self.checkpoint.experts.weights = weights
         count, tokens = len(start), batch.tokens
         start, conditioning = _pick(start, tokens), _pick(conditioning, tokens)
-        sigma = self.levels.draw(count, self.device)
-        noise = torch.randn_like(start)
-        mixed = torch.lerp(start, noise, sigma[:, None, None])
+        noise = noise or self.noise(count, tokens.shape[1])
+        sigma = noise.sigma
+        mixed = torch.lerp(start, noise.values, sigma[:, None, None])
         # Every window has the same relative positions; the first sample's ids serve the batch.
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-            velocity = self.checkpoint.transformer(
-                hidden_states=torch.cat([mixed, conditioning], -1),
-                encoder_hidden_states=torch.cat([text, reference], 1),
-                pooled_projections=pooled,
-                timestep=sigma,
-                img_ids=self.ids[tokens[0]],
-                txt_ids=torch.zeros(text.shape[1] + reference.shape[1], 3, device=self.device),
-                guidance=torch.full((count,), self.checkpoint.config.guidance, device=self.device),
-                return_dict=False,
-            )[0].float()
-        weight = _FLOOR + conditioning[..., -256:].mean(-1)
-        if self.checkpoint.config.layout == "diptych":
-            weight[:, : weight.shape[1] // 2] = _REFERENCE
-        error = ((velocity - (noise - start)).square() * self.channels).mean(-1)
-        loss = (error * weight).sum() / weight.sum()
+        velocity = self.checkpoint.transformer(
+            hidden_states=torch.cat([mixed, conditioning], -1),
+            encoder_hidden_states=torch.cat([text, reference], 1),
+            pooled_projections=pooled,
+            timestep=sigma,
+            img_ids=self.ids[tokens[0]],
+            txt_ids=torch.zeros(text.shape[1] + reference.shape[1], 3, device=self.device),
+            guidance=torch.full((count,), self.checkpoint.config.guidance, device=self.device),
+            return_dict=False,
+        )[0].float()
+        weight = self.weight(batch)
+        # Asked of the autoencoder as it is now: a run fits or loads it after this was made.
+        worth = channel_weights(self.checkpoint.vae).to(self.device)
+        error = ((velocity - (noise.values - start)).square() * worth).mean(-1)
+        loss = (error * weight).sum() / (weight.sum() if total is None else total)
         if semantic:
             loss = loss + semantic * self._semantic_loss(batch, reference, text)
         return loss, logits
@@ -141,7 +167,7 @@ class FlowModel:
     def _semantic_loss(self, batch: Batch, reference: Tensor, text: Tensor) -> Tensor:
         """Cross-entropy of the category by each encoder's mean token."""
         terms = [
-            functional.cross_entropy(head(tokens.mean(1)), batch.category)
+            functional.cross_entropy(head(tokens.mean(1)).float(), batch.category)
             for head, tokens in zip(self.semantics, (reference, text), strict=True)
         ]
         return sum(terms, torch.zeros(()))

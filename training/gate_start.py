@@ -63,7 +63,8 @@ def gate_features(flow: FlowModel, samples: Iterable[Batch]) -> GateFeatures:
         batch = samples_batch.to(flow.device)
         conditioning = flow.graphs["vae_encoder"](batch.canvas, batch.mask)
         text, reference, _ = flow.context(batch)
-        found.append((conditioning.mean(1), reference.mean(1), text.mean(1), batch.category))
+        means = (tokens.float().mean(1) for tokens in (conditioning, reference, text))
+        found.append((*means, batch.category))
     return GateFeatures(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 

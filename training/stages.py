@@ -1,11 +1,15 @@
-"""What is trained, in which order, on which masks, for how long."""
+"""What is trained, in which order, on which masks and samples, for how long."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from a2edit.runtime.errors import RequestError
 from a2edit.training.masks import MaskMix
+
+Trains = Literal["autoencoder", "base", "experts"]
+ExpertsOn = Literal["all", "ffn", "attention", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,17 +20,24 @@ class Stage:
         name: of the stage, in the log and on the command line.
         trains: "autoencoder" (the deblocking decoder), "base" (transformer and encoders), or
             "experts" (LoRA experts and gate on a frozen base).
-        steps, batch: optimiser steps and samples a step.
+        steps, batch: optimiser steps and samples a step, over all processes.
         rate: learning rate at its height.
         warmup: steps of linear rise.
         decay: share of the steps, at the end, over which the rate falls linearly to zero.
         masks: what the user's mask looks like.
         sides: window sides in tokens, smallest that fits is taken; empty: always the whole canvas.
         balance: weight of the term that keeps the gate's mean table even (0: off, as the paper).
+        sharpen: weight of the term that makes every sample's own table uneven (0: off).
+        semantic: of a base stage: weight of the categories' cross-entropy, read off the encoders'
+            tokens by heads that are thrown away (0: off).
+        experts_on: routed linears whose experts learn; "none" skips the stage, which leaves the
+            base alone.
+        without: categories that no sample is drawn from.
+        per_category_batches: every batch shows one category.
     """
 
     name: str
-    trains: Literal["autoencoder", "base", "experts"]
+    trains: Trains
     steps: int
     batch: int
     rate: float
@@ -35,6 +46,40 @@ class Stage:
     masks: MaskMix
     sides: tuple[int, ...] = ()
     balance: float = 0.0
+    sharpen: float = 0.0
+    semantic: float = 0.0
+    experts_on: ExpertsOn = "all"
+    without: tuple[str, ...] = ()
+    per_category_batches: bool = False
+
+    def __post_init__(self) -> None:
+        for field, allowed in (("trains", get_args(Trains)), ("experts_on", get_args(ExpertsOn))):
+            if (value := getattr(self, field)) not in allowed:
+                raise RequestError(
+                    f"stage {self.name}: {field} is {value!r}; allowed: {', '.join(allowed)}"
+                )
+        for field, least in (("steps", 0), ("batch", 1), ("warmup", 0), ("balance", 0)):
+            if (value := getattr(self, field)) < least:
+                raise RequestError(
+                    f"stage {self.name}: {field} is {value}; it must be at least {least}"
+                )
+        if self.semantic and self.trains != "base":
+            raise RequestError(
+                f"stage {self.name}: semantic is {self.semantic}, but only stages that train the "
+                "base have encoders to teach; leave it out"
+            )
+        if not self.rate > 0 or not 0 <= self.decay <= 1:
+            raise RequestError(
+                f"stage {self.name}: rate is {self.rate}, decay {self.decay}; "
+                "the rate must be above 0, the decay between 0 and 1"
+            )
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of step 0, 1, …: a linear rise, a plateau, a linear fall to zero."""
+        rise = min(1.0, (step + 1) / max(1, self.warmup))
+        tail = self.decay * self.steps
+        fall = min(1.0, (self.steps - step) / tail) if tail else 1.0
+        return self.rate * rise * fall
 
 
 FINE = MaskMix(fine=1.0)
@@ -54,4 +99,12 @@ MINI_STAGES: tuple[Stage, ...] = (
     Stage("fine", "experts", 120, 12, 3e-3, 10, 0.0, FINE, _WINDOWS, balance=0.01),
     Stage("rough", "experts", 60, 12, 3e-3, 0, 0.0, ROUGH, _WINDOWS, balance=0.01),
     Stage("box", "experts", 60, 12, 3e-3, 0, 1.0, BOX, _WINDOWS, balance=0.01),
+)
+
+# MATS as published (SPEC §1, §8). The paper gives no learning rate: 1e-4 is what LoRA on Flux is
+# commonly trained with.
+PAPER_STAGES: tuple[Stage, ...] = (
+    Stage("fine", "experts", 3000, 8, 1e-4, 100, 0.0, FINE),
+    Stage("rough", "experts", 1500, 8, 1e-4, 0, 0.0, ROUGH),
+    Stage("box", "experts", 1500, 8, 1e-4, 0, 1.0, BOX),
 )
