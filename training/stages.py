@@ -10,6 +10,7 @@ from a2edit.training.masks import MaskMix
 
 Trains = Literal["autoencoder", "base", "experts"]
 ExpertsOn = Literal["all", "ffn", "attention", "none"]
+Optimiser = Literal["adamw", "muon"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Stage:
             base alone.
         without: categories that no sample is drawn from.
         per_category_batches: every batch shows one category.
+        optimiser: "adamw", or "muon" for the matrices inside of blocks and AdamW for the rest.
     """
 
     name: str
@@ -51,9 +53,12 @@ class Stage:
     experts_on: ExpertsOn = "all"
     without: tuple[str, ...] = ()
     per_category_batches: bool = False
+    optimiser: Optimiser = "adamw"
 
     def __post_init__(self) -> None:
-        for field, allowed in (("trains", get_args(Trains)), ("experts_on", get_args(ExpertsOn))):
+        choices = (("trains", Trains), ("experts_on", ExpertsOn), ("optimiser", Optimiser))
+        for field, kind in choices:
+            allowed = get_args(kind)
             if (value := getattr(self, field)) not in allowed:
                 raise RequestError(
                     f"stage {self.name}: {field} is {value!r}; allowed: {', '.join(allowed)}"

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import eject, inject
@@ -17,6 +17,7 @@ from a2edit.training.average import Average
 from a2edit.training.data import Batch
 from a2edit.training.flow import FlowModel, Noise
 from a2edit.training.objective import Objective, Piece
+from a2edit.training.optimiser import new_optimiser
 from a2edit.training.specialise import carries, gate_figures, gate_penalty
 from a2edit.training.stages import Stage
 from a2edit.training.stream import Share, rows_of
@@ -58,12 +59,12 @@ class StageRun:
         self.parameters = self.objective.learning()
         self.average = Average(self.parameters, ema)
         self._injected = _with_experts(checkpoint, stage)
-        adam = torch.optim.AdamW(
-            _weight_decay_groups(self.parameters), lr=stage.rate, betas=(0.9, 0.98), fused=True
+        optimiser = new_optimiser(
+            stage.optimiser, self.parameters, stage.rate, checkpoint.transformer
         )
         # From here on the objective's forward runs under autocast, and in DDP's wrapper if there
         # are several processes.
-        self.model, self.optimiser = accelerator.prepare(self.objective, adam)
+        self.model, self.optimiser = accelerator.prepare(self.objective, optimiser)
 
     def __enter__(self) -> Self:
         transformer = self.checkpoint.transformer
@@ -179,12 +180,4 @@ def _with_experts(checkpoint: Checkpoint, stage: Stage) -> list[str]:
         name
         for name in bank.linears
         if carries(name, stage.experts_on) or bool(bank.pair(name).B.any())
-    ]
-
-
-def _weight_decay_groups(parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
-    """Matrices decay; biases and norms do not."""
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": 0.01},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
