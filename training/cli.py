@@ -20,8 +20,8 @@ from a2edit.training.datasets.cli import data
 from a2edit.training.gate_start import GateStart
 from a2edit.training.loop import Trainer
 from a2edit.training.progress import run_with_progress
+from a2edit.training.recipe import RECIPES, Recipe, find_recipe, toml_of
 from a2edit.training.settings import LoopSettings, Start
-from a2edit.training.stages import MINI_STAGES, Stage
 from a2edit.training.takeover import take_over
 
 
@@ -74,8 +74,6 @@ _RUN_OPTIONS = (
     click.option(
         "--gate-start",
         type=click.Choice(get_args(GateStart)),
-        default="spread",
-        show_default=True,
         help="What a new gate tells requests apart by at first: nothing, chance, or category.",
     ),
     click.option(
@@ -121,6 +119,17 @@ _RUN_OPTIONS = (
 )
 
 
+def _recipe_option(default: str) -> Callable[..., Any]:
+    return click.option(
+        "--recipe",
+        "recipe_name",
+        default=default,
+        show_default=True,
+        metavar="NAME|FILE.toml",
+        help="What is learnt; `a2edit-train recipe NAME` prints a built-in one.",
+    )
+
+
 def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_RUN_OPTIONS):
         command = option(command)
@@ -141,6 +150,7 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="CHECKPOINT",
     help="Take over what fits of a checkpoint (a folder, or an embedded model's name).",
 )
+@_recipe_option("mini")
 @click.option("--keep-experts", is_flag=True, help="Take over its experts and gate, too.")
 @_run_options
 def mini(
@@ -148,12 +158,14 @@ def mini(
     source: str | None,
     keep_experts: bool,
     restart: bool,
+    recipe_name: str,
     overrides: tuple[str, ...],
+    gate_start: GateStart | None,
     threads: int,
     **options: Any,
 ) -> None:
     """Train a2edit-mini: autoencoder, base, then experts and gate in three stages."""
-    stages = _with_overrides(MINI_STAGES, overrides)
+    recipe = _with_changes(find_recipe(recipe_name), overrides, gate_start)
     if keep_experts and source is None:
         raise click.UsageError("--keep-experts is of use with --from only")
     _prepare(out, restart=restart, threads=threads, source=source)
@@ -164,7 +176,14 @@ def mini(
         takeover = take_over(checkpoint, Checkpoint.load(source), keep_experts=keep_experts)
         start = Start(fresh=frozenset(takeover.fresh), origin=takeover.origin)
         _say(f"{source}: {takeover}")
-    _train(Trainer(checkpoint, stages, LoopSettings(out, **options), start))
+    _train(Trainer(checkpoint, recipe, LoopSettings(out, **options), start))
+
+
+@main.command(cls=Command)
+@click.argument("name", type=click.Choice(list(RECIPES)))
+def recipe(name: str) -> None:
+    """Print a built-in recipe as TOML, to start a file for --recipe from."""
+    click.echo(toml_of(RECIPES[name]), nl=False)
 
 
 def _prepare(out: Path, *, restart: bool, threads: int, source: str | None) -> None:
@@ -203,7 +222,10 @@ def _discard(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _with_overrides(stages: tuple[Stage, ...], overrides: tuple[str, ...]) -> tuple[Stage, ...]:
+def _with_changes(
+    recipe: Recipe, overrides: tuple[str, ...], gate_start: GateStart | None
+) -> Recipe:
+    stages = recipe.stages
     names = [stage.name for stage in stages]
     for override in overrides:
         name, _, count = override.partition("=")
@@ -215,7 +237,7 @@ def _with_overrides(stages: tuple[Stage, ...], overrides: tuple[str, ...]) -> tu
         stages = tuple(
             replace(stage, steps=int(count)) if stage.name == name else stage for stage in stages
         )
-    return stages
+    return replace(recipe, stages=stages, gate_start=gate_start or recipe.gate_start)
 
 
 if __name__ == "__main__":

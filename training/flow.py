@@ -50,8 +50,11 @@ class FlowModel:
         levels: NoiseLevels,
         device: torch.device,
         categories: int = 8,
+        *,
+        weighted: bool = True,
     ) -> None:
         self.checkpoint, self.levels, self.device = checkpoint, levels, device
+        self.weighted = weighted
         # What SigLIP and T5 bring from their pretraining: tokens that tell what is shown. Only
         # training needs these heads; they are no part of the checkpoint.
         width = int(checkpoint.transformer.config.joint_attention_dim)
@@ -98,6 +101,8 @@ class FlowModel:
 
     def weight(self, batch: Batch) -> Tensor:
         """Weights of the tokens in the loss, [B, T]: what the mask covers counts most."""
+        if not self.weighted:
+            return torch.ones(batch.tokens.shape, device=self.device)
         hole = (batch.mask >= 128).float()[:, None]
         weight = _FLOOR + _pick(mask_tokens(hole), batch.tokens).mean(-1)
         if self.checkpoint.config.layout == "diptych":
@@ -158,7 +163,8 @@ class FlowModel:
         weight = self.weight(batch)
         # Asked of the autoencoder as it is now: a run fits or loads it after this was made.
         worth = channel_weights(self.checkpoint.vae).to(self.device)
-        error = ((velocity - (noise.values - start)).square() * worth).mean(-1)
+        squares = (velocity - (noise.values - start)).square()
+        error = (squares * worth if self.weighted else squares).mean(-1)
         loss = (error * weight).sum() / (weight.sum() if total is None else total)
         if semantic:
             loss = loss + semantic * self._semantic_loss(batch, reference, text)

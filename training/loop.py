@@ -15,11 +15,12 @@ from a2edit.model.checkpoint import Checkpoint
 from a2edit.runtime.errors import RequestError
 from a2edit.training.autoencoder import fit_autoencoder
 from a2edit.training.data import Batch, PairFactory
-from a2edit.training.flow import FlowModel, NoiseLevels
+from a2edit.training.flow import FlowModel
 from a2edit.training.gate_start import gate_features, start_gate
 from a2edit.training.init import start_transformer
 from a2edit.training.metrics import Metrics
 from a2edit.training.objective import trained_parts
+from a2edit.training.recipe import Recipe
 from a2edit.training.settings import LoopSettings, Start, new_accelerator
 from a2edit.training.sheet import draw_sheet
 from a2edit.training.stages import Stage
@@ -40,26 +41,28 @@ class Trainer:
     def __init__(
         self,
         checkpoint: Checkpoint,
-        stages: tuple[Stage, ...],
+        recipe: Recipe,
         settings: LoopSettings,
         start: Start | None = None,
         factory: PairFactory | None = None,
     ) -> None:
-        self.checkpoint, self.stages, self.settings = checkpoint, stages, settings
+        self.checkpoint, self.recipe, self.settings = checkpoint, recipe, settings
         self.start = start or Start()
         self.accelerator = new_accelerator(settings)
         self.factory = factory or PairFactory(checkpoint)
         self.share = Share(self.accelerator.process_index, self.accelerator.num_processes)
         self._check_stages()
         kinds = len(self.factory.source.categories)
-        self.flow = FlowModel(checkpoint, NoiseLevels(), self.accelerator.device, kinds)
+        self.flow = FlowModel(
+            checkpoint, recipe.noise, self.accelerator.device, kinds, weighted=recipe.weighted
+        )
         self.state = RunState(origin=self.start.origin)
         self.metrics = Metrics(settings.folder, settings.log_every)
         settings.folder.mkdir(parents=True, exist_ok=True)
 
     def _check_stages(self) -> None:
         cuts = self.share.count * self.settings.accumulate
-        for stage in self.stages:
+        for stage in self.recipe.stages:
             Choice.of(stage).categories.draw(0, self.factory.source.categories)
             if stage.batch % cuts:
                 raise RequestError(
@@ -85,9 +88,9 @@ class Trainer:
 
     def _changing(self) -> dict[str, torch.nn.Module]:
         """Modules that a state holds: the others are as they were in the start's checkpoint."""
-        names = self._fresh.union(*(trained_parts(stage) for stage in self.stages))
+        names = self._fresh.union(*(trained_parts(stage) for stage in self.recipe.stages))
         held = {key: value for key, value in self.checkpoint.modules().items() if key in names}
-        if any(stage.semantic for stage in self.stages):
+        if any(stage.semantic for stage in self.recipe.stages):
             held["semantics"] = self.flow.semantics
         return held
 
@@ -119,7 +122,7 @@ class Trainer:
             for module in self.checkpoint.modules().values():
                 module.to(self.accelerator.device)
             self.flow.graphs["dit"].to(self.accelerator.device)
-            for stage in self.stages:
+            for stage in self.recipe.stages:
                 if self.done.get(stage.name, 0) < stage.steps:
                     self._stage(stage, signals, progress)
             self._plot()
@@ -181,7 +184,7 @@ class Trainer:
                 raise Stopped(number, f"after step {step} of {stage.name}: {folder} can be loaded")
 
     def _experts_began(self) -> bool:
-        return any(self.done.get(s.name, 0) for s in self.stages if s.trains == "experts")
+        return any(self.done.get(s.name, 0) for s in self.recipe.stages if s.trains == "experts")
 
     def _start_gate(self, stage: Stage) -> None:
         """Give a new gate its start, by samples that no stage trains on."""
@@ -192,7 +195,7 @@ class Trainer:
                 self.flow, itertools.islice(samples, -(-settings.gate_samples // 4))
             )
         gate, config = self.checkpoint.gate, self.checkpoint.config
-        start_gate(gate, features, config, settings.gate_start, settings.seed)
+        start_gate(gate, features, config, self.recipe.gate_start, settings.seed)
 
     def _inference(self) -> AbstractContextManager[None]:
         """A frozen base in bf16 needs autocast beside modules in fp32; fp32 ones do without."""
@@ -211,7 +214,7 @@ class Trainer:
         )
 
     def _offset(self, stage: Stage) -> int:
-        return 1_000_000 * (1 + [s.name for s in self.stages].index(stage.name))
+        return 1_000_000 * (1 + [s.name for s in self.recipe.stages].index(stage.name))
 
     def _steps(self, run: StageRun, first: int, signals: StopSignals, progress: Progress) -> int:
         """Train on; returns the signal that ended it before the last step, or 0."""

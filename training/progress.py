@@ -39,7 +39,7 @@ def run_with_progress(trainer: Trainer) -> None:
                     start=False,
                     loss="-",
                 )
-                for stage, left in stages_left(trainer.stages, trainer.done)
+                for stage, left in stages_left(trainer.recipe.stages, trainer.done)
             }
 
             def show(stage: Stage, step: int, loss: float) -> None:

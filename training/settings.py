@@ -12,7 +12,6 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from a2edit.model.checkpoint import Checkpoint
-from a2edit.training.gate_start import GateStart
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class LoopSettings:
         sheets: draw contact sheets; without, `sheet_every` still writes plot and checkpoint.
         workers: processes that draw samples, for every training process.
         fit_samples: samples that the autoencoder's linear part is fitted to.
-        gate_start, gate_samples: how a new gate starts, and samples that this is measured on.
+        gate_samples: samples that a new gate's start is measured on.
     """
 
     folder: Path
@@ -48,7 +47,6 @@ class LoopSettings:
     sheets: bool = True
     workers: int = 1
     fit_samples: int = 300
-    gate_start: GateStart = "spread"
     gate_samples: int = 128
 
 

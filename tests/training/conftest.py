@@ -9,6 +9,7 @@ import pytest
 
 from a2edit.model.architectures import TINY, Architecture, new_checkpoint
 from a2edit.training.loop import Trainer
+from a2edit.training.recipe import Recipe
 from a2edit.training.settings import LoopSettings, Start
 from a2edit.training.stages import FINE, ROUGH, Stage
 
@@ -35,7 +36,7 @@ def make_trainer(
     checkpoint = new_checkpoint(SMALL, folder / "tokenizers")
     settings = LoopSettings(folder, save_every=1, sheets=False, workers=0)
     settings = replace(settings, fit_samples=8, gate_samples=16)
-    return Trainer(checkpoint, stages, replace(settings, **changes), start)
+    return Trainer(checkpoint, Recipe("tiny", stages), replace(settings, **changes), start)
 
 
 @pytest.fixture(scope="session")

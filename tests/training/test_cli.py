@@ -30,6 +30,7 @@ def _refused(*options: str) -> Result:
         (("--steps", "base=many"), "is no STAGE=N"),
         (("--threads", "-1"), "--threads"),
         (("--sheet-every", "0"), "--sheet-every"),
+        (("--recipe", "nowhere.toml"), "there is no recipe nowhere.toml"),
         (("--precision", "fp8"), "--precision"),
         (("--from", "nowhere"), "nowhere is no A²-Edit checkpoint"),
         (("--keep-experts",), "with --from only"),
@@ -39,6 +40,14 @@ def _refused(*options: str) -> Result:
 def test_bad_options(options: tuple[str, ...], says: str, tmp_path: Path) -> None:
     assert says in _refused(*options, "--out", str(tmp_path / "run")).stderr
     assert not (tmp_path / "run" / "state.pt").exists()
+
+
+def test_a_printed_recipe_can_be_given_back(tmp_path: Path) -> None:
+    printed = CliRunner().invoke(main, ["recipe", "mini"])
+    assert printed.exit_code == 0
+    (tmp_path / "mine.toml").write_text(printed.stdout.replace('"base-decay"', '"cooling"'))
+    options = ("--recipe", str(tmp_path / "mine.toml"), "--steps", "nonsense=3")
+    assert "the stages are autoencoder, base, cooling, fine" in _refused(*options).stderr
 
 
 def test_restart_deletes_runs_only(tmp_path: Path) -> None:

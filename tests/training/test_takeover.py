@@ -9,6 +9,7 @@ import torch
 from a2edit.model.architectures import Architecture, new_checkpoint, randomise_experts
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.training.loop import Trainer
+from a2edit.training.recipe import Recipe
 from a2edit.training.settings import Start
 from a2edit.training.stages import Stage
 from a2edit.training.takeover import take_over
@@ -67,15 +68,16 @@ def test_a_run_from_a_checkpoint_starts_with_its_weights(
     target = new_checkpoint(small, tmp_path / "tokenizers")
     taken = take_over(target, source, keep_experts=False)
     start = Start(fresh=frozenset(taken.fresh), origin=taken.origin)
+    recipe = Recipe("experts", stages[2:])
     template = tiny_trainer(tmp_path / "run")
     # The experts' stage leaves the base alone, so the saved one is the source's.
-    trainer = Trainer(target, stages[2:], replace(template.settings, save_every=2), start)
+    trainer = Trainer(target, recipe, replace(template.settings, save_every=2), start)
     folder = trainer.run(lambda stage, step, loss: None)
     for key, value in target.transformer.state_dict().items():
         assert torch.equal(value, before[key]), key
     for key, value in target.vae.state_dict().items():
         assert torch.equal(value, autoencoder[key]), key
     Checkpoint.load(folder)
-    again = Trainer(target, stages[2:], template.settings, start)
+    again = Trainer(target, recipe, template.settings, start)
     assert again.resume()
     assert again.done == {"experts": 4}
