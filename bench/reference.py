@@ -5,7 +5,7 @@ from a2edit.bench.figures import Edits
 
 def torch_reference(model: str) -> Edits:
     """The pipeline with unmerged experts; `model` is a checkpoint's name or folder."""
-    _quiet()
+    quiet()
     from a2edit.model.checkpoint import Checkpoint
     from a2edit.model.pipeline import A2EditPipeline
 
@@ -14,13 +14,13 @@ def torch_reference(model: str) -> Edits:
 
 def peft_reference(model: str) -> Edits:
     """The same model with its experts as PEFT adapters, as the papers run it."""
-    _quiet()
+    quiet()
     from a2edit.bench.peft_reference import PeftPipeline
 
     return PeftPipeline(model)
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Tell torch's libraries to keep quiet, before they are imported."""
     from transformers.utils import logging
 

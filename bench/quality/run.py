@@ -18,7 +18,7 @@ ROWS = ("closer", "psnr_mask", "psnr_object", "ssim_mask", "edges", "raw_psnr_ba
 BASELINE_ROWS = ("closer", "psnr_mask", "psnr_object", "clip_i", "dino_i", "lpips", "fid")
 
 
-Scorer = Callable[[Painted], Mapping[str, float]]
+Scorer = Callable[[str, Painted], Mapping[str, float]]
 Each = Callable[[str, Painted, Score], None]
 
 
@@ -54,7 +54,7 @@ def run(
         for name, answer in answers.items():
             found = score(name, answer, rivals)
             for scorer in scorers:
-                found = found.with_values(scorer(answer))
+                found = found.with_values(scorer(name, answer))
             scores[name].append(found)
             each(name, answer, found)
     return Outcome(side.name, steps or side.steps, scores)

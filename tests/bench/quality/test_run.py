@@ -54,7 +54,7 @@ def test_every_task_is_painted_once_and_in_order(subjects: list[Subject]) -> Non
         subjects[:2],
         ("fine", "scribble"),
         7,
-        scorers=[lambda answer: {"lpips": float(answer.picture.shape[0])}],
+        scorers=[lambda _, answer: {"lpips": float(answer.picture.shape[0])}],
         each=lambda side, answer, _: seen.append((side, answer.task.kind)),
     )
     names = [subject.name for subject in subjects[:2]]
