@@ -65,8 +65,9 @@ def carried_on(scene: Pixels, region: Pixels) -> Pixels:
     return answer
 
 
+TRUTH = "truth"
 BASELINES: dict[str, Callable[[Task], Painted]] = {
     "mean colour": mean_colour,
     "pasting": pasted,
-    "truth": truth,
+    TRUTH: truth,
 }

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from a2edit.bench.metrics import Pixels
+from a2edit.bench.quality.baselines import TRUTH
 from a2edit.bench.quality.perceptual.crops import object_square, reference_square
 from a2edit.bench.quality.perceptual.embed import Embedder, Kind, likeness
 from a2edit.bench.quality.perceptual.fid import Features, Key, Sets
@@ -49,7 +50,7 @@ class Perceptual:
 
     def __call__(self, side: str, answer: Painted) -> dict[str, float]:
         """Figures of one picture; the truth itself is not put before the networks."""
-        if side == "truth":
+        if side == TRUTH:
             return {}
         subject, values = answer.task.subject, dict[str, float]()
         square = object_square(answer.picture, subject.shape)
