@@ -9,7 +9,7 @@ from rich.table import Table
 from a2edit.bench.experts_command import experts
 from a2edit.bench.latency import Plan, measure
 from a2edit.bench.quality.command import quality
-from a2edit.bench.rows import Row, append_rows
+from a2edit.bench.rows import Row, Setup, append_rows
 from a2edit.runtime.commands import Command, Group
 
 RESULTS = Path("bench/results")
@@ -53,6 +53,27 @@ def latency(
     append_rows(results / "latency.csv", rows)
     console.print(_table(rows))
     console.print(f"appended to {results / 'latency.csv'}")
+
+
+@main.command(cls=Command)
+@_results
+@click.option("--model", default="a2edit-mini", show_default=True, help="What training goes on.")
+@click.option("--steps", type=click.IntRange(min=4), default=12, show_default=True,
+              help="Of every configuration, in visits of four that take turns.")  # fmt: skip
+def training(results: Path, model: str, steps: int) -> None:
+    """Samples a second by configuration: precision, optimiser, windows, recomputing."""
+    from a2edit.bench.training import measure_training
+
+    console = Console()
+    with console.status("starting") as status:
+        rates = measure_training(
+            model, steps, progress=lambda name, step: status.update(f"{name}: step {step}")
+        )
+    setup = Setup.here("training", model, steps)
+    rows = [setup.row(name, "samples/s", values) for name, values in rates.items()]
+    append_rows(results / "training.csv", rows)
+    console.print(_table(rows))
+    console.print(f"appended to {results / 'training.csv'}")
 
 
 main.add_command(quality)
