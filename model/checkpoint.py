@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
@@ -59,7 +60,7 @@ def find_checkpoint(name_or_folder: str | Path) -> Path:
 
 @dataclass(slots=True)
 class Checkpoint:
-    """Every part of a model in memory, fp32, on the CPU, in eval mode.
+    """Every part of a model in memory, on the CPU, in eval mode.
 
     `transformer` holds the base weights W⁰; experts are beside it, never folded in.
     """
@@ -107,15 +108,21 @@ class Checkpoint:
         return {name: getattr(self, name) for name in names}
 
     @classmethod
-    def load(cls, name_or_folder: str | Path) -> Checkpoint:
+    def load(cls, name_or_folder: str | Path, dtype: torch.dtype = torch.float32) -> Checkpoint:
         """Read a checkpoint.
+
+        Args:
+            name_or_folder: as `find_checkpoint` takes it.
+            dtype: of transformer and encoders; autoencoder, gate and experts are fp32 always.
 
         Raises:
             CheckpointError: a part is missing, cannot be read, or contradicts mot_config.json.
         """
         folder = find_checkpoint(name_or_folder)
         config = MoTConfig.load(folder)
-        parts = {key: _load_part(kind, folder / path) for key, (path, kind) in _PIECES.items()}
+        parts = {
+            key: _load_part(kind, folder / path, dtype) for key, (path, kind) in _PIECES.items()
+        }
         vae = _load_part(_vae_class(folder / "base/vae"), folder / "base/vae")
         linears = routed_linears(parts["transformer"])
         experts = load_experts(
@@ -134,12 +141,29 @@ class Checkpoint:
             module.eval().requires_grad_(False)
         return checkpoint
 
-    def save(self, folder: Path, dtype: torch.dtype = torch.float16) -> None:
-        """Write the checkpoint; the folder appears whole or not at all."""
+    def save(
+        self,
+        folder: Path,
+        dtype: torch.dtype = torch.float16,
+        parts_from: Path | None = None,
+    ) -> None:
+        """Write the checkpoint; the folder appears whole or not at all.
+
+        Args:
+            folder: where; one that is there is replaced.
+            dtype: of the weights.
+            parts_from: a checkpoint folder with the same base/ and redux/: they are linked, not
+                written again.
+        """
         folder.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            self._write(work, dtype)
+            if parts_from is None:
+                self._write_parts(work, dtype)
+            else:
+                for name in ("base", "redux"):
+                    link_tree(parts_from / name, work / name)
+            self._write_specialists(work, dtype, linked=parts_from is not None)
             old = work.with_name(work.name + "-old")
             work.chmod(0o755)
             if folder.exists():
@@ -154,7 +178,7 @@ class Checkpoint:
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def _write(self, folder: Path, dtype: torch.dtype) -> None:
+    def _write_parts(self, folder: Path, dtype: torch.dtype) -> None:
         for key, (path, _) in _PIECES.items():
             _save_part(getattr(self, key), folder / path, dtype)
         _save_part(self.vae, folder / "base/vae", dtype)
@@ -166,14 +190,26 @@ class Checkpoint:
         for key, path in TOKENIZERS.items():
             shutil.copytree(self.tokenizers[key], folder / path)
         _write_json(folder / "base/model_index.json", _model_index(self))
+
+    def _write_specialists(self, folder: Path, dtype: torch.dtype, *, linked: bool) -> None:
         save_experts(self.experts, folder / "experts", dtype)
-        (folder / "gate").mkdir()
-        gate = {key: value.detach().to(dtype) for key, value in self.gate.state_dict().items()}
-        save_file(gate, folder / "gate/gate.safetensors")
-        gate_config = {key: value for key, value in self.gate.config.items() if key[0] != "_"}
-        _write_json(folder / "gate/config.json", gate_config)
-        config = replace(self.config, base_hash=folder_hash(folder / "base"))
+        save_gate(self.gate, folder / "gate", dtype)
+        config = self.config
+        if not linked:
+            config = replace(config, base_hash=folder_hash(folder / "base"))
         _write_json(folder / CONFIG_NAME, config.to_dict())
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """The files of a folder in another, sharing their bytes: hard links, or else symbolic ones."""
+    for path in sorted(source.rglob("*")):
+        if path.is_file():
+            link = target / path.relative_to(source)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path.resolve(), link)
+            except OSError:  # another file system
+                link.symlink_to(path.resolve())
 
 
 def folder_hash(folder: Path) -> str:
@@ -196,12 +232,10 @@ def _check_base(folder: Path, config: MoTConfig) -> None:
         )
 
 
-def _load_part(kind: Any, path: Path) -> Any:
+def _load_part(kind: Any, path: Path, dtype: torch.dtype = torch.float32) -> Any:
     if not (path / "config.json").is_file():
         raise CheckpointError(f"{path / 'config.json'} is missing: the checkpoint is not complete")
-    option = {
-        "dtype" if kind.__module__.startswith("transformers") else "torch_dtype": torch.float32
-    }
+    option = {"dtype" if kind.__module__.startswith("transformers") else "torch_dtype": dtype}
     try:
         return kind.from_pretrained(path, local_files_only=True, **option)
     # Both libraries raise many types for a damaged folder; each means the same to the caller.
@@ -220,6 +254,15 @@ def _vae_class(path: Path) -> Any:
             f"{path / 'config.json'}: _class_name is {name!r}; allowed: {', '.join(classes)}"
         )
     return classes[name]
+
+
+def save_gate(gate: ConditioningGate, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Write gate.safetensors, and config.json with its sizes."""
+    folder.mkdir()
+    state = {key: value.detach().to(dtype) for key, value in gate.state_dict().items()}
+    save_file(state, folder / "gate.safetensors")
+    values = {key: value for key, value in gate.config.items() if key[0] != "_"}
+    _write_json(folder / "config.json", values)
 
 
 def _load_gate(folder: Path, blocks: int, experts: int) -> ConditioningGate:

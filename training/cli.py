@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 import torch
@@ -16,12 +15,23 @@ from a2edit.model.architectures import MINI, new_checkpoint
 from a2edit.model.checkpoint import Checkpoint, find_checkpoint
 from a2edit.runtime.commands import Command, Group
 from a2edit.runtime.errors import RequestError
+from a2edit.training.data import PairFactory
+from a2edit.training.datasets import DrawnScenes, UniEditSource
 from a2edit.training.datasets.cli import data
+from a2edit.training.datasets.source import SampleSource
 from a2edit.training.gate_start import GateStart
 from a2edit.training.loop import Trainer
+from a2edit.training.options import (
+    POSITIVE,
+    precision_option,
+    recipe_option,
+    run_options,
+    with_changes,
+)
 from a2edit.training.progress import run_with_progress
-from a2edit.training.recipe import RECIPES, Recipe, find_recipe, toml_of
+from a2edit.training.recipe import RECIPES, find_recipe, toml_of
 from a2edit.training.settings import LoopSettings, Start
+from a2edit.training.startfolder import Wanted, start_folder
 from a2edit.training.takeover import take_over
 
 
@@ -32,108 +42,6 @@ def main() -> None:
 
 
 main.add_command(data)
-
-
-_COUNT, _POSITIVE = click.IntRange(min=0), click.IntRange(min=1)
-_RUN_OPTIONS = (
-    click.option("--restart", is_flag=True, help="Discard what is in the folder."),
-    click.option("--seed", default=0, show_default=True, help="Of weights, samples and noise."),
-    click.option(
-        "--steps",
-        "overrides",
-        multiple=True,
-        metavar="STAGE=N",
-        help="Another number of steps for a stage; repeatable.",
-    ),
-    click.option(
-        "--precision",
-        type=click.Choice(["fp32", "bf16"]),
-        default="fp32",
-        show_default=True,
-        help="Of the transformer's forward and backward; weights and optimiser stay fp32.",
-    ),
-    click.option(
-        "--accumulate",
-        type=_POSITIVE,
-        default=1,
-        show_default=True,
-        help="Pieces that a process's share of a batch is cut into.",
-    ),
-    click.option(
-        "--checkpointing",
-        is_flag=True,
-        help="Recompute blocks in the backward pass: less memory, a third more time.",
-    ),
-    click.option(
-        "--ema",
-        type=click.FloatRange(0, 1, max_open=True),
-        default=0.998,
-        show_default=True,
-        help="Decay of the averaged weights, which are kept; 0: none.",
-    ),
-    click.option(
-        "--gate-start",
-        type=click.Choice(get_args(GateStart)),
-        help="What a new gate tells requests apart by at first: nothing, chance, or category.",
-    ),
-    click.option(
-        "--sheet-every",
-        type=_POSITIVE,
-        default=500,
-        show_default=True,
-        help="Steps between contact sheets, plots and checkpoints.",
-    ),
-    click.option(
-        "--sheets/--no-sheets",
-        default=True,
-        show_default=True,
-        help="Whether to draw contact sheets of held-out samples.",
-    ),
-    click.option(
-        "--save-every",
-        type=_POSITIVE,
-        default=100,
-        show_default=True,
-        help="Steps between saved states.",
-    ),
-    click.option(
-        "--log-every",
-        type=_POSITIVE,
-        default=1,
-        show_default=True,
-        help="Steps between rows of metrics.csv.",
-    ),
-    click.option(
-        "--workers",
-        type=_COUNT,
-        default=1,
-        show_default=True,
-        help="Processes that draw samples, for every training process.",
-    ),
-    click.option(
-        "--threads",
-        type=_COUNT,
-        default=0,
-        help="Threads of the processor to compute with (0: all).",
-    ),
-)
-
-
-def _recipe_option(default: str) -> Callable[..., Any]:
-    return click.option(
-        "--recipe",
-        "recipe_name",
-        default=default,
-        show_default=True,
-        metavar="NAME|FILE.toml",
-        help="What is learnt; `a2edit-train recipe NAME` prints a built-in one.",
-    )
-
-
-def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(_RUN_OPTIONS):
-        command = option(command)
-    return command
 
 
 @main.command(cls=Command)
@@ -150,12 +58,19 @@ def _run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="CHECKPOINT",
     help="Take over what fits of a checkpoint (a folder, or an embedded model's name).",
 )
-@_recipe_option("mini")
+@recipe_option("mini")
+@precision_option("fp32")
+@click.option(
+    "--photos",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="A folder of pictures that become places, textures and objects of the drawn scenes.",
+)
 @click.option("--keep-experts", is_flag=True, help="Take over its experts and gate, too.")
-@_run_options
+@run_options
 def mini(
     out: Path,
     source: str | None,
+    photos: Path | None,
     keep_experts: bool,
     restart: bool,
     recipe_name: str,
@@ -165,7 +80,7 @@ def mini(
     **options: Any,
 ) -> None:
     """Train a2edit-mini: autoencoder, base, then experts and gate in three stages."""
-    recipe = _with_changes(find_recipe(recipe_name), overrides, gate_start)
+    recipe = with_changes(find_recipe(recipe_name), overrides, gate_start)
     if keep_experts and source is None:
         raise click.UsageError("--keep-experts is of use with --from only")
     _prepare(out, restart=restart, threads=threads, source=source)
@@ -176,7 +91,87 @@ def mini(
         takeover = take_over(checkpoint, Checkpoint.load(source), keep_experts=keep_experts)
         start = Start(fresh=frozenset(takeover.fresh), origin=takeover.origin)
         _say(f"{source}: {takeover}")
-    _train(Trainer(checkpoint, recipe, LoopSettings(out, **options), start))
+    factory = PairFactory(checkpoint, DrawnScenes(photos))
+    _train(Trainer(checkpoint, recipe, LoopSettings(out, **options), start, factory))
+
+
+@main.command(cls=Command)
+@click.option(
+    "--model",
+    required=True,
+    metavar="CHECKPOINT|FOLDER",
+    help="A checkpoint, with or without experts, or a diffusers FLUX.1-Fill folder.",
+)
+@click.option(
+    "--redux",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="A diffusers Redux folder, for a model that holds none.",
+)
+@click.option(
+    "--data",
+    "dataset",
+    required=True,
+    metavar="DIR|drawn",
+    help="A UniEdit data set (see `a2edit-train data`), or the drawn scenes.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of the run; a run that is there is taken up.",
+)
+@click.option("--new-experts", is_flag=True, help="Leave the model's own experts and gate aside.")
+@click.option("--size", type=click.IntRange(min=32), help="Working side in pixels [1024].")
+@click.option("--layout", type=click.Choice(["redux", "diptych"]), help="[redux]")
+@click.option("--rank", type=POSITIVE, help="Of the experts [32].")
+@click.option("--text-length", type=POSITIVE, help="Tokens given to T5 [512].")
+@recipe_option("paper")
+@precision_option("bf16")
+@run_options
+def experts(
+    model: str,
+    redux: Path | None,
+    dataset: str,
+    out: Path,
+    new_experts: bool,
+    size: int | None,
+    layout: str | None,
+    rank: int | None,
+    text_length: int | None,
+    restart: bool,
+    recipe_name: str,
+    overrides: tuple[str, ...],
+    gate_start: GateStart | None,
+    threads: int,
+    **options: Any,
+) -> None:
+    """Train experts and gate on the frozen base of a checkpoint, as the paper does."""
+    recipe = with_changes(find_recipe(recipe_name), overrides, gate_start)
+    if others := [stage.name for stage in recipe.stages if stage.trains != "experts"]:
+        raise RequestError(
+            f"recipe {recipe.name}: {', '.join(others)} would change the base, which stays frozen "
+            "here: leave them out, or train with `a2edit-train mini`"
+        )
+    source: SampleSource = DrawnScenes() if dataset == "drawn" else UniEditSource(dataset)
+    _prepare(out, restart=restart, threads=threads, source=model)
+    with PartialState().main_process_first():
+        folder, new = start_folder(
+            model,
+            out / "start",
+            redux=redux,
+            wanted=Wanted(size, layout, rank, text_length),
+            new_experts=new_experts,
+            seed=options["seed"],
+        )
+    frozen = torch.bfloat16 if options["precision"] == "bf16" else torch.float32
+    checkpoint = Checkpoint.load(folder, frozen)
+    start = Start(
+        fresh=frozenset({"experts", "gate"} if new else ()),
+        origin=checkpoint.config.base_hash,
+        write=partial(Checkpoint.save, parts_from=folder),
+    )
+    factory = PairFactory(checkpoint, source)
+    _train(Trainer(checkpoint, recipe, LoopSettings(out, **options), start, factory))
 
 
 @main.command(cls=Command)
@@ -189,7 +184,7 @@ def recipe(name: str) -> None:
 def _prepare(out: Path, *, restart: bool, threads: int, source: str | None) -> None:
     if threads:
         torch.set_num_threads(threads)
-    if restart and source and find_checkpoint(source).resolve().is_relative_to(out.resolve()):
+    if restart and source and _lies_in(source, out):
         raise RequestError(
             f"--restart would delete {source}, which the run is to start from: give another --out"
         )
@@ -197,6 +192,11 @@ def _prepare(out: Path, *, restart: bool, threads: int, source: str | None) -> N
     with state.main_process_first():
         if restart and state.is_main_process:
             _discard(out)
+
+
+def _lies_in(source: str, folder: Path) -> bool:
+    path = Path(source) if Path(source).is_dir() else find_checkpoint(source)
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _train(trainer: Trainer) -> None:
@@ -220,24 +220,6 @@ def _discard(folder: Path) -> None:
             "(no state.pt, no metrics.csv): give another --out, or empty the folder yourself"
         )
     shutil.rmtree(folder)
-
-
-def _with_changes(
-    recipe: Recipe, overrides: tuple[str, ...], gate_start: GateStart | None
-) -> Recipe:
-    stages = recipe.stages
-    names = [stage.name for stage in stages]
-    for override in overrides:
-        name, _, count = override.partition("=")
-        if name not in names or not count.isdecimal():
-            raise click.BadParameter(
-                f"{override!r} is no STAGE=N; the stages are {', '.join(names)}",
-                param_hint="--steps",
-            )
-        stages = tuple(
-            replace(stage, steps=int(count)) if stage.name == name else stage for stage in stages
-        )
-    return replace(recipe, stages=stages, gate_start=gate_start or recipe.gate_start)
 
 
 if __name__ == "__main__":

@@ -140,8 +140,9 @@ class Trainer:
             start_transformer(self.checkpoint.transformer, columns)
         if "vae" in self._fresh:
             fit_autoencoder(self.checkpoint.vae, self.factory, self.settings.fit_samples)
-        for head in self.flow.semantics:
-            head.reset_parameters()
+        for head in self.flow.semantics.children():
+            if isinstance(head, torch.nn.Linear):
+                head.reset_parameters()
 
     def _write_checkpoint(self) -> Path:
         target = self.settings.folder / "checkpoint"
@@ -201,7 +202,8 @@ class Trainer:
         """A frozen base in bf16 needs autocast beside modules in fp32; fp32 ones do without."""
         if self.checkpoint.transformer.dtype == torch.float32:
             return nullcontext()
-        return self.accelerator.autocast()
+        context: AbstractContextManager[None] = self.accelerator.autocast()
+        return context
 
     def _samples(self, stage: Stage, first: int) -> Iterator[Batch]:
         # A multiple of every batch size's group, so that stages never share samples.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FIELDS = (
+FIELDS: tuple[str, ...] = (
     "stage",
     "step",
     "loss",

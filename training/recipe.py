@@ -14,7 +14,6 @@ from a2edit.training.flow import NoiseLevels
 from a2edit.training.gate_start import GateStart
 from a2edit.training.stages import MINI_STAGES, PAPER_STAGES, Stage
 
-
 _LEVELS = NoiseLevels()
 
 

@@ -64,6 +64,6 @@ def _unfit(
         files = [checkpoint.tokenizers[kind] / "tokenizer.json" for checkpoint in (target, source)]
         if files[0].read_bytes() != files[1].read_bytes():
             return "other tokenizer"
-    if name == "experts" and mine.linears != other.linears:  # type: ignore[union-attr]
+    if name == "experts" and mine.linears != other.linears:
         return "other linears"
     return ""

@@ -18,7 +18,7 @@ from a2edit.model.experts import MixtureLinear
 from a2edit.runtime.errors import CheckpointError, RequestError
 from a2edit.training.loop import Trainer
 from a2edit.training.settings import Start
-from a2edit.training.stages import Stage
+from a2edit.training.stages import ExpertsOn, Stage
 from a2edit.training.stop import Stopped
 
 Make = Callable[..., Trainer]
@@ -173,7 +173,7 @@ def test_each_stage_trains_its_own_part_only(
 
 @pytest.mark.parametrize("where", ["ffn", "attention", "none"])
 def test_experts_learn_where_a_stage_says(
-    tiny_trainer: Make, stages: tuple[Stage, ...], tmp_path: Path, where: str
+    tiny_trainer: Make, stages: tuple[Stage, ...], tmp_path: Path, where: ExpertsOn
 ) -> None:
     stage = replace(stages[2], experts_on=where, steps=2)
     trainer = tiny_trainer(tmp_path, (stage,), Start(fresh=frozenset()))
