@@ -97,10 +97,10 @@ def expert_strip(gate_weights: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
     )
 
 
-def data_uri(picture: Image.Image) -> str:
-    """A JPEG of at most SHOWN pixels a side, as an address that needs no file."""
+def data_uri(picture: Image.Image, side: int = SHOWN) -> str:
+    """A JPEG of at most `side` pixels a side, as an address that needs no file."""
     small = picture.convert("RGB")
-    small.thumbnail((SHOWN, SHOWN), Image.Resampling.LANCZOS)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=88)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

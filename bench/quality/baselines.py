@@ -65,9 +65,9 @@ def carried_on(scene: Pixels, region: Pixels) -> Pixels:
     return answer
 
 
-TRUTH = "truth"
+PASTING, TRUTH = "pasting", "truth"
 BASELINES: dict[str, Callable[[Task], Painted]] = {
     "mean colour": mean_colour,
-    "pasting": pasted,
+    PASTING: pasted,
     TRUTH: truth,
 }

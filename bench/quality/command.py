@@ -1,30 +1,29 @@
-"""`a2edit-bench quality`: held-out cases in several kinds of mask, scored and reported."""
+"""`a2edit-bench quality`: held-out edits in several kinds of mask, scored and reported."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table as Shown
 
 from a2edit.bench.quality.catalogue import GROUPS, Choice, chosen
 from a2edit.bench.quality.metric import METRICS
 from a2edit.bench.quality.run import MODEL, Outcome, rows_of, run
+from a2edit.bench.quality.scorers import Scorers
+from a2edit.bench.quality.show import SHOWN, show_differences, show_table
 from a2edit.bench.quality.sides import BundleSide, CheckpointSide
 from a2edit.bench.quality.subject import COMPARED, MASK_KINDS, MaskKind
-from a2edit.bench.quality.tables import Table, against_fine, table
+from a2edit.bench.quality.tables import against_fine, tables_of
 from a2edit.bench.rows import Setup, append_rows
 from a2edit.runtime.commands import Command
 from a2edit.runtime.errors import RequestError
 from a2edit.runtime.images import atomic_path
 
 BUNDLE = Path("build/a2edit-mini")
-# On the console; JSON and report have everything.
-SHOWN = ("closer", "psnr_mask", "psnr_object", "edges", "raw_psnr_band",
-         "clip_i", "dino_i", "lpips", "fid", "vlm")  # fmt: skip
 
 
 class Names(click.ParamType[tuple[str, ...]]):
@@ -47,95 +46,128 @@ class Names(click.ParamType[tuple[str, ...]]):
         return names
 
 
+def _options(function: Callable[..., None]) -> Callable[..., None]:
+    path = click.Path(path_type=Path)
+    options = (
+        click.option("--bundle", type=path, help=f"The bundle.  [{BUNDLE}]"),
+        click.option("--model", help="Instead: a checkpoint, through the torch reference."),
+        click.option("--steps", type=click.IntRange(min=1), help="Default: the model's."),
+        click.option("--masks", type=Names(MASK_KINDS), default=COMPARED, help="Kinds, commas."),
+        click.option(
+            "--groups", type=Names(GROUPS), default=GROUPS[:2], help=f"Of {', '.join(GROUPS)}."
+        ),
+        click.option("--data", type=path, help="A UniEdit data set instead of the groups."),
+        click.option("--categories", type=Names(), default=(), help="Only these, commas."),
+        click.option(
+            "--held-out", type=Names(), default=(), help="Categories left out of training, commas."
+        ),
+        click.option("--all", "everything", is_flag=True, help="Every layout, not one an object."),
+        click.option("--limit", type=click.IntRange(min=1), help="At most N subjects a group."),
+        click.option("--clip", metavar="DIR|ID", help="CLIP's weights: adds CLIP-I."),
+        click.option("--dino", metavar="DIR|ID", help="DINO's weights: adds DINO-I."),
+        click.option("--lpips", type=path, help="torchvision's AlexNet file: adds LPIPS."),
+        click.option("--fid", type=path, help="FID's Inception file: adds FID."),
+        click.option("--vlm-url", help="OpenAI-compatible endpoint (…/v1): adds the VLM score."),
+        click.option("--vlm-model", help="The judge's name there; key: OPENAI_API_KEY."),
+        click.option("--results", type=path, default="bench/results", show_default=True),
+        click.option("--report", type=path, default="out/quality.html", show_default=True),
+        click.option("--json", "json_path", type=path, help="Every figure of every edit, here."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 @click.command(cls=Command)
-@click.option("--bundle", type=click.Path(path_type=Path), help=f"The bundle.  [{BUNDLE}]")
-@click.option("--model", help="A checkpoint instead, through the torch reference: name or folder.")
-@click.option("--masks", type=Names(MASK_KINDS), default=COMPARED, help="Kinds of mask, commas.")
-@click.option(
-    "--groups", type=Names(GROUPS), default=GROUPS[:2], help="Of drawn, photographs, scenes."
-)
-@click.option("--data", type=click.Path(path_type=Path), help="A UniEdit data set instead.")
-@click.option("--categories", type=Names(), default=(), help="Only these categories, commas.")
-@click.option("--all", "everything", is_flag=True, help="Every layout, not one an object.")
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many subjects a group.")
-@click.option("--steps", type=click.IntRange(min=1), help="Default: the model's.")
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("bench/results"),
-    show_default=True,
-    help="Folder whose quality.csv the rows are appended to.",
-)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Every figure, here.")
+@_options
 def quality(
     bundle: Path | None,
     model: str | None,
-    masks: tuple[MaskKind, ...],
     steps: int | None,
+    masks: tuple[MaskKind, ...],
+    held_out: tuple[str, ...],
     results: Path,
+    report: Path,
     json_path: Path | None,
-    **choice: Any,
+    **options: Any,
 ) -> None:
-    """Held-out edits against the truth, the other references, and two baselines."""
+    """Held-out edits against the truth, the other references, and two baselines.
+
+    Rows go to RESULTS/quality.csv, sheets and tables to one HTML file. Without options: one
+    layout of every drawn object and a dozen with photographs, four kinds of mask each.
+    """
+    from a2edit.bench.quality.report import Report, report_page
+    from a2edit.bench.quality.sheets import Sheets
+
     if bundle and model:
         raise RequestError("--bundle and --model are two things to score: give one of them")
     console = Console()
-    open_side = CheckpointSide(model) if model else BundleSide(bundle or BUNDLE)
-    with open_side as side:
-        subjects = chosen(Choice(**choice))
+    scorers = Scorers(options)
+    sheets = Sheets()
+    with CheckpointSide(model) if model else BundleSide(bundle or BUNDLE) as side:
+        subjects = chosen(Choice(**options))
+        _check_held_out(held_out, {subject.category for subject in subjects})
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
             bar = progress.add_task("editing", total=len(subjects) * len(masks))
-            outcome = run(
-                side,
-                subjects,
-                masks,
-                steps,
-                each=lambda name, *_: progress.advance(bar, name == MODEL),
-            )
+
+            def each(name: str, *painted: Any) -> None:
+                sheets.add(name, *painted)
+                progress.advance(bar, name == MODEL)
+
+            outcome = run(side, subjects, masks, steps, scorers.all(), each)
+    outcome = replace(outcome, sets=scorers.sets())
     setup = Setup.here("quality", outcome.name, outcome.steps)
-    _print(console, outcome)
+    differences, notes = against_fine(outcome.scores[MODEL]), scorers.notes()
+    for table in tables_of(outcome.scores, MODEL, outcome.sets, held_out, SHOWN):
+        console.print(show_table(table), "")
+    show_differences(console, differences)
+    for note in notes:
+        console.print(note)
     append_rows(results / "quality.csv", rows_of(outcome, setup))
-    console.print(f"appended to {results / 'quality.csv'}")
+    page = report_page(
+        Report(
+            setup=setup,
+            source=_source(len(subjects), len(masks), options["data"]),
+            tables=tables_of(outcome.scores, MODEL, outcome.sets, held_out),
+            differences=differences,
+            sheets=sheets.all(),
+            notes=notes,
+        )
+    )
+    _write(report, page)
     if json_path:
-        with atomic_path(json_path) as path:
-            path.write_text(json.dumps(as_json(outcome, setup), indent=1), encoding="utf-8")
+        _write(json_path, json.dumps(as_json(outcome, setup), indent=1))
+    console.print(f"appended to {results / 'quality.csv'}; look at [bold]{report}[/]")
 
 
 def as_json(outcome: Outcome, setup: Setup) -> dict[str, Any]:
-    """Everything that was measured, edit by edit."""
+    """Everything that was measured, edit by edit, and of whole sets."""
     return {
         "setup": asdict(setup),
         "metrics": {key: asdict(metric) for key, metric in METRICS.items()},
         "scores": [asdict(one) for one in outcome.all_scores()],
+        "sets": [{"of": list(key), **values} for key, values in outcome.sets.items()],
     }
 
 
-def _print(console: Console, outcome: Outcome) -> None:
-    scores, own = outcome.all_scores(), outcome.scores[MODEL]
-    for group in dict.fromkeys(one.group for one in scores):
-        of_group = [one for one in scores if one.group == group]
-        by_kind = table(group, of_group, ("side", "mask"), lambda s: (s.side, s.kind), SHOWN)
-        console.print(_shown(by_kind), "")
-    by_category = table("by category", own, ("category",), lambda s: (s.category,), SHOWN)
-    console.print(_shown(by_category), "")
-    for found in against_fine(own):
-        console.print(
-            f"{found.group}, {found.kind} against fine over {found.pairs} pairs: own closer "
-            f"{found.closer:+.1f} points, object {found.psnr_object:+.2f} dB"
+def _source(subjects: int, kinds: int, data: Path | None) -> str:
+    if data is not None:
+        return f"{subjects} samples of {data}, each with {kinds} kinds of mask"
+    return (
+        f"{subjects} objects in scenes, each with {kinds} kinds of mask and nothing else changed; "
+        "the truth is the object seen again: turned, stretched and lit otherwise"
+    )
+
+
+def _check_held_out(held_out: tuple[str, ...], known: set[str]) -> None:
+    if unknown := [name for name in held_out if name not in known]:
+        raise RequestError(
+            f"--held-out {','.join(unknown)}: no such category here: {', '.join(sorted(known))}"
         )
 
 
-def _shown(figures: Table) -> Shown:
-    shown = Shown(
-        box=None, header_style="bold", title=figures.title, title_justify="left", title_style="bold"
-    )
-    for head in figures.heads:
-        shown.add_column(head, no_wrap=True)
-    shown.add_column("n", justify="right")
-    for metric in figures.metrics:
-        shown.add_column(METRICS[metric].title, justify="right", min_width=6)
-    for key, row in figures.rows.items():
-        cells = (METRICS[metric].text(row.get(metric)) for metric in figures.metrics)
-        shown.add_row(*key, str(figures.counts[key]), *cells)
-    return shown
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as draft:
+        draft.write_text(text, encoding="utf-8")

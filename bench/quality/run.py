@@ -1,20 +1,20 @@
 """One run: every task painted by a side and by the baselines, scored, and put into rows."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from a2edit.bench.quality.baselines import BASELINES, TRUTH
 from a2edit.bench.quality.measure import Rivals, Score, score
 from a2edit.bench.quality.metric import METRICS
 from a2edit.bench.quality.sides import Painted, Side
 from a2edit.bench.quality.subject import MaskKind, Subject, tasks
-from a2edit.bench.quality.tables import means
+from a2edit.bench.quality.tables import Key, means
 from a2edit.bench.rows import Row, Setup
 
 MODEL = "model"
 # What goes into the CSV that is kept; JSON and report have everything.
 ROWS = ("closer", "psnr_mask", "psnr_object", "ssim_mask", "edges", "raw_psnr_band",
-        "clip_i", "dino_i", "lpips", "fid", "vlm", "seconds")  # fmt: skip
+        "clip_i", "dino_i", "lpips", "fid", "vlm")  # fmt: skip
 BASELINE_ROWS = ("closer", "psnr_mask", "psnr_object", "clip_i", "dino_i", "lpips", "fid")
 
 
@@ -29,6 +29,8 @@ class Outcome:
     name: str
     steps: int
     scores: Mapping[str, Sequence[Score]]
+    # of whole sets: by side, group and kind of mask
+    sets: Mapping[Key, Mapping[str, float]] = field(default_factory=dict)
 
     def all_scores(self) -> list[Score]:
         return [one for scores in self.scores.values() for one in scores]
@@ -71,12 +73,12 @@ def rows_of(outcome: Outcome, setup: Setup) -> list[Row]:
             continue
         for group, kind in dict.fromkeys((one.group, one.kind) for one in scores):
             found = [one for one in scores if (one.group, one.kind) == (group, kind)]
-            mean = means(found)
+            mean = {**means(found), **outcome.sets.get((side, group, kind), {})}
             for key in ROWS if side == MODEL else BASELINE_ROWS:
                 if key not in mean:
                     continue
                 values = [one.values[key] for one in found if key in one.values]
-                whole = key in ("closer", "fid")
+                whole = key == "closer" or not values
                 subject = f"{side}: {group}, {kind}: {METRICS[key].title}"
                 unit = METRICS[key].unit or "1"
                 rows.append(setup.row(subject, unit, [mean[key]] if whole else values))

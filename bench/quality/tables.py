@@ -27,15 +27,20 @@ def table(
     heads: tuple[str, ...],
     key: Callable[[Score], Key],
     metrics: Sequence[str] = tuple(METRICS),
+    sets: Mapping[Key, Mapping[str, float]] | None = None,
 ) -> Table:
     """Means by key, in the order in which keys first come; columns that nobody has are left out.
 
-    `closer` is over comparisons, so that a case with fewer of them counts for less.
+    `closer` is over comparisons, so that a case with fewer of them counts for less. `sets` are
+    figures that are no means, by the rows' keys.
     """
     gathered: dict[Key, list[Score]] = {}
     for one in scores:
         gathered.setdefault(key(one), []).append(one)
-    rows = {name: means(found, metrics) for name, found in gathered.items()}
+    rows = {
+        name: {**means(found, metrics), **(sets or {}).get(name, {})}
+        for name, found in gathered.items()
+    }
     present = tuple(metric for metric in metrics if any(metric in row for row in rows.values()))
     counts = {name: len(found) for name, found in gathered.items()}
     return Table(title, heads, present, rows, counts)
@@ -53,6 +58,50 @@ def means(scores: Sequence[Score], metrics: Sequence[str] = tuple(METRICS)) -> d
         elif values:
             found[metric] = fmean(values)
     return found
+
+
+def tables_of(
+    scores: Mapping[str, Sequence[Score]],
+    model: str,
+    sets: Mapping[Key, Mapping[str, float]],
+    held_out: Sequence[str] = (),
+    metrics: Sequence[str] = tuple(METRICS),
+) -> list[Table]:
+    """Everything against everything by group and kind of mask, then the model by category.
+
+    With `held_out`, categories that the model was not trained on stand apart (the papers'
+    appendix E).
+    """
+    everything = [one for found in scores.values() for one in found]
+    own = scores[model]
+    made = []
+    for group in dict.fromkeys(one.group for one in everything):
+        of_group = [one for one in everything if one.group == group]
+        here = {(key[0], key[2]): values for key, values in sets.items() if key[1] == group}
+        made.append(
+            table(group, of_group, ("side", "mask"), lambda s: (s.side, s.kind), metrics, here)
+        )
+    if held_out:
+        made.append(
+            table(
+                "categories left out of training, and the others",
+                own,
+                ("training", "mask"),
+                lambda s: ("left out" if s.category in held_out else "seen", s.kind),
+                metrics,
+            )
+        )
+    by_category = sorted(own, key=lambda s: s.category in held_out)
+    made.append(
+        table(
+            "by category",
+            by_category,
+            ("category",),
+            lambda s: (f"{s.category} (left out)" if s.category in held_out else s.category,),
+            metrics,
+        )
+    )
+    return made
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,6 @@
 """The networks that a run was given weights for, as one scorer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,22 +13,9 @@ from a2edit.bench.quality.perceptual.embed import Embedder, Kind, likeness
 from a2edit.bench.quality.perceptual.fid import Features, Key, Sets
 from a2edit.bench.quality.perceptual.inception import Inception
 from a2edit.bench.quality.perceptual.lpips import Lpips, distance
+from a2edit.bench.quality.perceptual.sources import Sources
 from a2edit.bench.quality.sides import Painted
 from a2edit.bench.quality.subject import Subject
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
-    """Where weights are; None leaves a metric out. Folders or hub ids, and files."""
-
-    clip: str | None = None
-    dino: str | None = None
-    lpips: Path | None = None
-    fid: Path | None = None
-
-    def missing(self) -> list[str]:
-        names = {"CLIP-I": self.clip, "DINO-I": self.dino, "LPIPS": self.lpips, "FID": self.fid}
-        return [name for name, source in names.items() if source is None]
 
 
 class Perceptual:

@@ -21,7 +21,8 @@ from a2edit.bench.quality.perceptual.embed import Embedder, likeness
 from a2edit.bench.quality.perceptual.fid import Sets, frechet_distance
 from a2edit.bench.quality.perceptual.inception import Inception, tensorflow_resize
 from a2edit.bench.quality.perceptual.lpips import Lpips, distance, heads_file
-from a2edit.bench.quality.perceptual.scorer import Perceptual, Sources
+from a2edit.bench.quality.perceptual.scorer import Perceptual
+from a2edit.bench.quality.perceptual.sources import Sources
 from a2edit.bench.quality.subject import Subject, task
 from a2edit.runtime.errors import RequestError
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ from a2edit.bench.cli import main
 from a2edit.bench.quality.baselines import pasted, truth
 from a2edit.bench.quality.drawn import drawn_subjects
 from a2edit.bench.quality.measure import Score
+from a2edit.bench.quality.report import Report, report_page
 from a2edit.bench.quality.run import MODEL, Outcome, rows_of, run
+from a2edit.bench.quality.sheets import Edit, Sheet
 from a2edit.bench.quality.sides import CheckpointSide, Painted, uncomposed
 from a2edit.bench.quality.subject import Subject, Task, task
-from a2edit.bench.quality.tables import against_fine, means, table
+from a2edit.bench.quality.tables import Difference, against_fine, means, table, tables_of
 from a2edit.bench.rows import Setup
 from a2edit.model.architectures import TINY, new_checkpoint, randomise_experts
 from a2edit.runtime.boxes import Box
@@ -129,6 +132,44 @@ def test_kinds_are_compared_on_the_same_subjects_only() -> None:
     assert (found.kind, found.pairs, found.closer, found.psnr_object) == ("box", 1, -25, -1)
 
 
+def test_held_out_categories_stand_apart() -> None:
+    scores = [score("fine", 100, 20), replace(score("fine", 0, 10), category="garments")]
+    sets = {(MODEL, "drawn", "fine"): {"fid": 7.0}}
+    by_mask, apart, by_category = tables_of({MODEL: scores}, MODEL, sets, ("garments",))
+    assert by_mask.rows[MODEL, "fine"] == {"closer": 50, "psnr_object": 15, "fid": 7}
+    assert apart.rows["left out", "fine"] == {"closer": 0, "psnr_object": 10}
+    assert apart.rows["seen", "fine"] == {"closer": 100, "psnr_object": 20}
+    assert list(by_category.rows) == [("plants",), ("garments (left out)",)]
+    assert len(tables_of({MODEL: scores}, MODEL, {})) == 2
+
+
+def test_the_report_marks_the_best_and_escapes_names() -> None:
+    scores = {
+        side: [replace(score("fine", closer, psnr), side=side, subject="<a&b>")]
+        for side, closer, psnr in ((MODEL, 90, 20), ("pasting", 95, 10), ("truth", 100, 100))
+    }
+    edit = Edit("fine", "data:,1", "data:,2", scores[MODEL][0], "data:,3")
+    sheet = Sheet("<a&b>", "drawn", "plants", "data:,4", "data:,5", [edit])
+    page = report_page(
+        Report(
+            setup=Setup.here("quality", "<model>", 4),
+            source="one object",
+            tables=tables_of(scores, MODEL, {}),
+            differences=[Difference("drawn", "box", 3, -1.5, 0.25)],
+            sheets=[sheet],
+            notes=["nothing"],
+        )
+    )
+    assert "<a&b>" not in page
+    assert "&lt;a&amp;b&gt;" in page
+    assert '<td class="best">95.0</td>' in page  # pasting's colours
+    assert '<td class="best">20.00</td>' in page  # the model's decibels
+    assert "<td>100.00</td>" in page  # the truth does not compete
+    assert "<td>-1.5</td>" in page
+    assert "own closer 90.0" in page
+    assert "prefers-color-scheme: dark" in page
+
+
 def test_the_window_is_laid_over_the_scene() -> None:
     scene = np.full((60, 80, 3), 50, np.uint8)
     raw, seen = uncomposed(scene, np.full((16, 16, 3), 200, np.uint8), Box(60, -20, 100, 20))
@@ -167,9 +208,20 @@ def test_the_command_scores_a_checkpoint(checkpoint: Path, tmp_path: Path) -> No
     done = command(
         *("--model", str(checkpoint), "--groups", "drawn", "--limit", "2", "--steps", "1"),
         *("--masks", "fine,box", "--results", str(tmp_path), "--json", str(tmp_path / "q.json")),
+        *("--report", str(tmp_path / "report/q.html"), "--held-out", "garments"),
     )
     assert done.exit_code == 0, done.stderr
-    assert "box against fine over 2 pairs" in " ".join(done.stdout.split())
+    said = " ".join(done.stdout.split())
+    assert "box against fine over 2 pairs" in said
+    assert "garments (left out)" in said
+    assert "Not measured: CLIP-I, DINO-I, LPIPS, FID" in said
+    assert "Not measured: VLM score" in said
+    page = (tmp_path / "report/q.html").read_text(encoding="utf-8")
+    assert page.count("<article>") == 2
+    # reference and truth of each, and mask, edit and paste of each kind
+    assert page.count("<img ") == page.count('src="data:image/jpeg;base64,') == 2 * (2 + 2 * 3)
+    assert "http" not in page
+    assert "Not measured: VLM score" in page
     assert (tmp_path / "quality.csv").read_text(encoding="utf-8").count("drawn, box") > 4
     found = json.loads((tmp_path / "q.json").read_text(encoding="utf-8"))
     assert len(found["scores"]) == 4 * 2 * 2
@@ -185,14 +237,19 @@ def test_the_command_scores_a_checkpoint(checkpoint: Path, tmp_path: Path) -> No
         (("--model", "a", "--bundle", "b"), "one of them"),
         (("--model", "no-such-model"), "no-such-model"),
         (("--bundle", "no-such-bundle"), "no-such-bundle"),
+        (("--clip", "/nowhere/clip"), "--clip /nowhere/clip"),
+        (("--lpips", "/nowhere.pth"), "no such file"),
+        (("--vlm-url", "http://127.0.0.1:1/v1"), "go together"),
+        (("--vlm-url", "there", "--vlm-model", "judge"), "is no address"),
     ],
 )
 def test_what_cannot_be_scored_is_refused_in_one_line(
     options: tuple[str, ...], says: str, tmp_path: Path
 ) -> None:
-    done = command(*options, "--results", str(tmp_path / "results"))
+    report = str(tmp_path / "report.html")
+    done = command(*options, "--results", str(tmp_path / "results"), "--report", report)
     assert done.exit_code == 2
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert says in done.stderr
-    assert not (tmp_path / "results").exists()
+    assert list(tmp_path.iterdir()) == []
