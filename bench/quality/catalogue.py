@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from a2edit.bench.quality.drawn import GROUP as DRAWN
@@ -14,6 +15,8 @@ from a2edit.runtime.errors import RequestError
 
 SCENES = "scenes"
 GROUPS = (DRAWN, PHOTOGRAPHS, SCENES)
+# Of a data set and of training's scenes; all of them are the papers' test set of 200.
+PER_CATEGORY, FEW_PER_CATEGORY = 25, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,24 +50,30 @@ def chosen(choice: Choice) -> list[Subject]:
 
 
 def _makers(choice: Choice) -> list[Callable[[], list[Subject]]]:
-    # data sets need training's reader, and that torch
-    from a2edit.bench.quality.dataset import (
-        FEW_PER_CATEGORY,
-        PER_CATEGORY,
-        data_subjects,
-        scene_subjects,
-    )
+    def data(path: Path) -> list[Subject]:
+        # training's readers import torch, which the rest does without
+        from a2edit.bench.quality import dataset
 
-    whole, data = choice.everything, choice.data
-    many = PER_CATEGORY if whole else FEW_PER_CATEGORY
-    if data is not None:
-        return [lambda: data_subjects(data, many, choice.categories)]
+        return dataset.data_subjects(path, _per_category(choice), choice.categories)
+
+    def scenes() -> list[Subject]:
+        from a2edit.bench.quality import dataset
+
+        return dataset.scene_subjects(_per_category(choice), choice.categories)
+
+    if choice.data is not None:
+        return [partial(data, choice.data)]
+    whole = choice.everything
     makers: dict[str, Callable[[], list[Subject]]] = {
         DRAWN: lambda: drawn_subjects(len(RANGES) if whole else 1),
         PHOTOGRAPHS: lambda: photograph_subjects(len(LAYOUTS) if whole else FEW),
-        SCENES: lambda: scene_subjects(many, choice.categories),
+        SCENES: scenes,
     }
     for group in choice.groups:
         if group not in makers:
             raise RequestError(f"group {group!r} is unknown: use any of {', '.join(makers)}")
     return [makers[group] for group in choice.groups]
+
+
+def _per_category(choice: Choice) -> int:
+    return PER_CATEGORY if choice.everything else FEW_PER_CATEGORY

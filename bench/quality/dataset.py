@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from a2edit.bench.quality.catalogue import SCENES
 from a2edit.bench.quality.subject import Subject
 from a2edit.runtime.masks import binarise
 from a2edit.training.datasets.source import DrawnScenes
@@ -15,10 +16,7 @@ from a2edit.training.datasets.unieditsource import UniEditSource
 from a2edit.training.scenes import Sample
 
 DATA = "data"
-SCENES = "scenes"
 SCENE_SIZE = 512
-# A category, as the papers' test set of 200; without --all.
-PER_CATEGORY, FEW_PER_CATEGORY = 25, 3
 
 
 def data_subjects(path: Path, per_category: int, categories: tuple[str, ...]) -> list[Subject]:

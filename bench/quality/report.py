@@ -26,8 +26,9 @@ p { max-width: 52rem; margin: .3rem 0; } p.soft, footer, dt { color: var(--soft)
   border-radius: 12px; }
 table { border-collapse: collapse; width: 100%; font-size: .86rem;
   font-variant-numeric: tabular-nums; }
-th, td { padding: .38rem .7rem; text-align: right; white-space: nowrap; }
-th { font-weight: 600; color: var(--soft); border-bottom: 1px solid var(--line); }
+th, td { padding: .38rem .5rem; text-align: right; } td { white-space: nowrap; }
+th { vertical-align: bottom; line-height: 1.25; font-weight: 600; color: var(--soft);
+  border-bottom: 1px solid var(--line); }
 th.key, td.key { text-align: left; }
 tr.own td { font-weight: 600; } tr.first td { border-top: 1px solid var(--line); }
 td.best { background: var(--best); }
@@ -35,8 +36,9 @@ article { background: var(--card); border: 1px solid var(--line); border-radius:
   padding: .9rem; margin: 0 0 1rem; }
 article header { display: flex; gap: .6rem; align-items: baseline; margin-bottom: .6rem; }
 article header span { color: var(--soft); font-size: .85rem; }
-.sheet { display: grid; gap: .8rem; grid-template-columns: 130px 1fr; }
-.kinds { display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); }
+.sheet { display: grid; gap: .8rem; grid-template-columns: 170px 1fr; }
+.kinds { display: grid; gap: .8rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 430px), 1fr)); }
 .trio { display: grid; grid-template-columns: repeat(3, 1fr); gap: .3rem; }
 figure { margin: 0; } img { width: 100%; display: block; border-radius: 6px;
   background: var(--line); }
@@ -44,7 +46,8 @@ figcaption, .figures { color: var(--soft); font-size: .74rem; font-variant-numer
 .kind { font-size: .84rem; font-weight: 600; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; font-size: .86rem; }
 dt, dd { margin: 0; } footer { margin-top: 2rem; font-size: .84rem; }
-@media (max-width: 640px) { .sheet { grid-template-columns: 1fr; } }
+@media (max-width: 640px) { .sheet { grid-template-columns: 1fr; }
+  .given { display: grid; grid-template-columns: 1fr 1fr; gap: .3rem; } }
 """
 LINE = ("closer", "psnr_object", "edges", "vlm")  # below an edit
 
@@ -86,8 +89,8 @@ def report_page(report: Report) -> str:
 {_differences(report.differences)}
 <section><h2>What the columns say</h2>{_meanings(report.tables)}</section>
 <section><h2>Sheets</h2>
-<p class="soft">For each kind of mask: the scene with the region marked, the edit, and the
-reference pasted into the mask's box.</p>
+<p class="soft">The object's surroundings, for each kind of mask: the scene with the region marked,
+the edit, and the reference pasted into the mask's box.</p>
 {sheets}
 </section>
 <footer>{setup}</footer>
@@ -169,7 +172,7 @@ def _sheet(sheet: Sheet) -> str:
     kinds = "".join(_edit(edit, name) for edit in sheet.edits)
     return f"""<article><header><h3>{name}</h3>
 <span>{html.escape(sheet.category)}, {html.escape(sheet.group)}</span></header>
-<div class="sheet"><div>
+<div class="sheet"><div class="given">
 <figure><img src="{sheet.reference}" alt="reference of {name}"><figcaption>reference</figcaption>
 </figure><figure><img src="{sheet.truth}" alt="truth of {name}"><figcaption>truth</figcaption>
 </figure></div><div class="kinds">{kinds}</div></div></article>"""

@@ -6,18 +6,19 @@ Pictures are made small as they come, so that a run over hundreds of edits keeps
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image
 
+from a2edit.bench.metrics import Pixels
 from a2edit.bench.page import data_uri
 from a2edit.bench.quality.baselines import PASTING
+from a2edit.bench.quality.crops import object_square, reference_square
 from a2edit.bench.quality.measure import Score
-from a2edit.bench.quality.perceptual.crops import reference_square
 from a2edit.bench.quality.run import MODEL
 from a2edit.bench.quality.sides import Painted
 from a2edit.bench.quality.subject import Subject
 from a2edit.runtime.sheet import masked
 
-SIDE = 220
+SIDE = 240
+AROUND = 0.4  # of an object's longer side, on each side of it
 
 
 @dataclass(slots=True)
@@ -55,11 +56,10 @@ class Sheets:
         if side == MODEL:
             sheet = self.found.setdefault(key, _sheet(subject))
             marked = masked(np.asarray(subject.scene), answer.task.region)
-            sheet.edits.append(
-                Edit(answer.task.kind, _small(marked), _small(answer.picture), score)
-            )
+            pair = _near(marked, subject), _near(answer.picture, subject)
+            sheet.edits.append(Edit(answer.task.kind, *pair, score))
         elif side == PASTING:
-            self.found[key].edits[-1].paste = _small(answer.picture)
+            self.found[key].edits[-1].paste = _near(answer.picture, subject)
 
     def all(self) -> list[Sheet]:
         return list(self.found.values())
@@ -71,9 +71,10 @@ def _sheet(subject: Subject) -> Sheet:
         group=subject.group,
         category=subject.category,
         reference=data_uri(reference_square(subject), SIDE),
-        truth=data_uri(subject.truth, SIDE),
+        truth=_near(np.asarray(subject.truth), subject),
     )
 
 
-def _small(picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> str:
-    return data_uri(Image.fromarray(picture), SIDE)
+def _near(picture: Pixels, subject: Subject) -> str:
+    """The object's surroundings."""
+    return data_uri(object_square(picture, subject.shape, AROUND), SIDE)

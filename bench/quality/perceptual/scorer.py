@@ -8,7 +8,7 @@ import torch
 
 from a2edit.bench.metrics import Pixels
 from a2edit.bench.quality.baselines import TRUTH
-from a2edit.bench.quality.perceptual.crops import object_square, reference_square
+from a2edit.bench.quality.crops import object_square, reference_square
 from a2edit.bench.quality.perceptual.embed import Embedder, Kind, likeness
 from a2edit.bench.quality.perceptual.fid import Features, Key, Sets
 from a2edit.bench.quality.perceptual.inception import Inception

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from a2edit.bench.metrics import Pixels
 from a2edit.bench.quality.baselines import mean_colour, pasted, truth
+from a2edit.bench.quality.crops import object_square, reference_square
 from a2edit.bench.quality.drawn import drawn_subjects
-from a2edit.bench.quality.perceptual.crops import object_square, reference_square
 from a2edit.bench.quality.perceptual.embed import Embedder, likeness
 from a2edit.bench.quality.perceptual.fid import Sets, frechet_distance
 from a2edit.bench.quality.perceptual.inception import Inception, tensorflow_resize

@@ -1,4 +1,4 @@
-"""What the networks are shown: the object's square in a picture, and the reference on white."""
+"""Squares to look at, for networks and people: around the object, and the reference on white."""
 
 import numpy as np
 from PIL import Image
@@ -10,7 +10,7 @@ from a2edit.runtime.boxes import Box, tight_box
 MARGIN = 0.1  # around the object, of its longer side
 
 
-def object_square(picture: Pixels, shape: Pixels) -> Image.Image:
+def object_square(picture: Pixels, shape: Pixels, margin: float = MARGIN) -> Image.Image:
     """The square around an object's place, what is beside it included: u8 [H,W,3] -> RGB.
 
     The place is the truth's, so all kinds of masks and all methods are looked at alike. Beyond
@@ -18,7 +18,7 @@ def object_square(picture: Pixels, shape: Pixels) -> Image.Image:
     """
     height, width = shape.shape
     box = tight_box(shape)
-    side = round(max(box.width, box.height) * (1 + 2 * MARGIN))
+    side = round(max(box.width, box.height) * (1 + 2 * margin))
     x0, y0 = (box.x0 + box.x1 - side) // 2, (box.y0 + box.y1 - side) // 2
     window = Box(x0, y0, x0 + side, y0 + side)
     inside = window.clipped(width, height)
