@@ -43,13 +43,6 @@ def pasted(task: Task) -> Painted:
     return Painted(task, picture)
 
 
-def truth(task: Task) -> Painted:
-    """The right answer inside of the region: what the metrics say of perfection."""
-    picture, region = np.asarray(task.subject.scene).copy(), task.region >= 128
-    picture[region] = np.asarray(task.subject.truth)[region]
-    return Painted(task, picture)
-
-
 def carried_on(scene: Pixels, region: Pixels) -> Pixels:
     """The scene with its region filled by the nearest pixels outside, smoothed: u8 [H,W,3]."""
     from scipy.ndimage import distance_transform_edt, gaussian_filter
@@ -65,9 +58,8 @@ def carried_on(scene: Pixels, region: Pixels) -> Pixels:
     return answer
 
 
-PASTING, TRUTH = "pasting", "truth"
+PASTING = "pasting"
 BASELINES: dict[str, Callable[[Task], Painted]] = {
     "mean colour": mean_colour,
     PASTING: pasted,
-    TRUTH: truth,
 }

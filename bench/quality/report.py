@@ -129,15 +129,13 @@ def _title(key: str) -> str:
 
 
 def _class(table: Table, key: tuple[str, ...], metric: str) -> str:
-    """Marks the best of the sides that answer with one kind of mask; the truth does not compete."""
+    """Marks the best of the sides that answer with one kind of mask."""
     better = METRICS[metric].better
     rivals = [
-        row[metric]
-        for other, row in table.rows.items()
-        if other[-1] == key[-1] and other[0] != "truth" and metric in row
+        row[metric] for other, row in table.rows.items() if other[-1] == key[-1] and metric in row
     ]
     value = table.rows[key].get(metric)
-    competes = len(rivals) > 1 and key[0] != "truth" and better and "side" in table.heads
+    competes = len(rivals) > 1 and better and "side" in table.heads
     best = max(rivals, key=lambda other: better * other) if competes else None
     return ' class="best"' if value is not None and value == best else ""
 

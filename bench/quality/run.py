@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from a2edit.bench.quality.baselines import BASELINES, TRUTH
+from a2edit.bench.quality.baselines import BASELINES
 from a2edit.bench.quality.measure import Rivals, Score, score
 from a2edit.bench.quality.metric import METRICS
 from a2edit.bench.quality.sides import Painted, Side
@@ -69,8 +69,6 @@ def rows_of(outcome: Outcome, setup: Setup) -> list[Row]:
     """
     rows = []
     for side, scores in outcome.scores.items():
-        if side == TRUTH:
-            continue
         for group, kind in dict.fromkeys((one.group, one.kind) for one in scores):
             found = [one for one in scores if (one.group, one.kind) == (group, kind)]
             mean = {**means(found), **outcome.sets.get((side, group, kind), {})}

@@ -77,7 +77,9 @@ def tables_of(
     made = []
     for group in dict.fromkeys(one.group for one in everything):
         of_group = [one for one in everything if one.group == group]
-        here = {(key[0], key[2]): values for key, values in sets.items() if key[1] == group}
+        here: dict[Key, Mapping[str, float]] = {
+            (key[0], key[2]): values for key, values in sets.items() if key[1] == group
+        }
         made.append(
             table(group, of_group, ("side", "mask"), lambda s: (s.side, s.kind), metrics, here)
         )

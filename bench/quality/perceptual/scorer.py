@@ -1,13 +1,14 @@
 """The networks that a run was given weights for, as one scorer."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from a2edit.bench.metrics import Pixels
-from a2edit.bench.quality.baselines import TRUTH
 from a2edit.bench.quality.crops import object_square, reference_square
 from a2edit.bench.quality.perceptual.embed import Embedder, Kind, likeness
 from a2edit.bench.quality.perceptual.fid import Features, Key, Sets
@@ -34,15 +35,11 @@ class Perceptual:
         self._known: dict[Key, Any] = {}  # what is the same for every edit of a subject
 
     def __call__(self, side: str, answer: Painted) -> dict[str, float]:
-        """Figures of one picture; the truth itself is not put before the networks."""
-        if side == TRUTH:
-            return {}
+        """Figures of one picture."""
         subject, values = answer.task.subject, dict[str, float]()
         square = object_square(answer.picture, subject.shape)
         for kind, embed in self._embedders.items():
-            wanted = self._once(
-                subject, kind, lambda embed=embed: embed([reference_square(subject)])[0]
-            )
+            wanted = self._once(subject, kind, partial(_reference_embedding, embed, subject))
             values[f"{kind}_i"] = likeness(embed([square])[0], wanted)
         truth = np.asarray(subject.truth)
         if self._lpips is not None:
@@ -64,10 +61,15 @@ class Perceptual:
             raise ValueError("there is no Inception to ask")
         with torch.inference_mode():
             pixels = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].to(self._device)
-            return self._inception(pixels)[0].double().cpu().numpy()
+            found: Features = self._inception(pixels)[0].double().cpu().numpy()
+            return found
 
     def _once(self, subject: Subject, what: str, make: Callable[[], Any]) -> Any:
         key = (what, subject.group, subject.name)
         if key not in self._known:
             self._known[key] = make()
         return self._known[key]
+
+
+def _reference_embedding(embed: Embedder, subject: Subject) -> Tensor:
+    return embed([reference_square(subject)])[0]

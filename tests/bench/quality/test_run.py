@@ -11,7 +11,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from a2edit.bench.cli import main
-from a2edit.bench.quality.baselines import pasted, truth
+from a2edit.bench.quality.baselines import pasted
 from a2edit.bench.quality.drawn import drawn_subjects
 from a2edit.bench.quality.measure import Score
 from a2edit.bench.quality.report import Report, report_page
@@ -46,7 +46,7 @@ def subjects() -> list[Subject]:
 
 
 @pytest.fixture(scope="module")
-def outcome(subjects: list[Subject]) -> Outcome:
+def outcome(subjects: list[Subject], truth: Callable[[Task], Painted]) -> Outcome:
     return run(Painter(truth), subjects, ("fine", "box"), 2)
 
 
@@ -62,7 +62,7 @@ def test_every_task_is_painted_once_and_in_order(subjects: list[Subject]) -> Non
     )
     names = [subject.name for subject in subjects[:2]]
     assert painter.asked == [(name, kind, 7) for name in names for kind in ("fine", "scribble")]
-    assert seen[:4] == [(side, "fine") for side in (MODEL, "mean colour", "pasting", "truth")]
+    assert seen[:3] == [(side, "fine") for side in (MODEL, "mean colour", "pasting")]
     assert outcome.steps == 7
     heights = [subject.scene.height for subject in subjects[:2] for _ in range(2)]
     assert [one.values["lpips"] for one in outcome.scores[MODEL]] == heights
@@ -90,7 +90,6 @@ def test_rows_are_of_the_model_and_the_baselines(outcome: Outcome) -> None:
     assert len(set(subjects)) == len(subjects)
     assert "model: drawn, fine: own closer" in subjects
     assert "pasting: drawn, box: PSNR object" in subjects
-    assert not any(subject.startswith("truth") for subject in subjects)
     closer = next(row for row in rows if row.subject == "model: drawn, fine: own closer")
     assert (closer.n, closer.p50) == (1, 100)
 
@@ -134,7 +133,7 @@ def test_kinds_are_compared_on_the_same_subjects_only() -> None:
 
 def test_held_out_categories_stand_apart() -> None:
     scores = [score("fine", 100, 20), replace(score("fine", 0, 10), category="garments")]
-    sets = {(MODEL, "drawn", "fine"): {"fid": 7.0}}
+    sets: dict[tuple[str, ...], dict[str, float]] = {(MODEL, "drawn", "fine"): {"fid": 7.0}}
     by_mask, apart, by_category = tables_of({MODEL: scores}, MODEL, sets, ("garments",))
     assert by_mask.rows[MODEL, "fine"] == {"closer": 50, "psnr_object": 15, "fid": 7}
     assert apart.rows["left out", "fine"] == {"closer": 0, "psnr_object": 10}
@@ -146,7 +145,7 @@ def test_held_out_categories_stand_apart() -> None:
 def test_the_report_marks_the_best_and_escapes_names() -> None:
     scores = {
         side: [replace(score("fine", closer, psnr), side=side, subject="<a&b>")]
-        for side, closer, psnr in ((MODEL, 90, 20), ("pasting", 95, 10), ("truth", 100, 100))
+        for side, closer, psnr in ((MODEL, 90, 20), ("pasting", 95, 10))
     }
     edit = Edit("fine", "data:,1", "data:,2", scores[MODEL][0], "data:,3")
     sheet = Sheet("<a&b>", "drawn", "plants", "data:,4", "data:,5", [edit])
@@ -164,7 +163,7 @@ def test_the_report_marks_the_best_and_escapes_names() -> None:
     assert "&lt;a&amp;b&gt;" in page
     assert '<td class="best">95.0</td>' in page  # pasting's colours
     assert '<td class="best">20.00</td>' in page  # the model's decibels
-    assert "<td>100.00</td>" in page  # the truth does not compete
+    assert "<td>90.0</td>" in page
     assert "<td>-1.5</td>" in page
     assert "own closer 90.0" in page
     assert "prefers-color-scheme: dark" in page
@@ -224,7 +223,7 @@ def test_the_command_scores_a_checkpoint(checkpoint: Path, tmp_path: Path) -> No
     assert "Not measured: VLM score" in page
     assert (tmp_path / "quality.csv").read_text(encoding="utf-8").count("drawn, box") > 4
     found = json.loads((tmp_path / "q.json").read_text(encoding="utf-8"))
-    assert len(found["scores"]) == 4 * 2 * 2
+    assert len(found["scores"]) == 3 * 2 * 2
     first = found["scores"][0]["values"]
     assert {"raw_psnr_band", "raw_psnr_outside", "seconds", "active"} <= set(first)
 
