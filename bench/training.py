@@ -28,7 +28,7 @@ def configurations(folder: Path, stages: tuple[Stage, ...]) -> list[Configuratio
     """The recipe's base and first experts' stage, and what single switches change about them."""
     base = next(stage for stage in stages if stage.trains == "base")
     experts = next(stage for stage in stages if stage.trains == "experts")
-    plain = LoopSettings(folder, sheets=False, workers=1, gate_samples=16)
+    plain = LoopSettings(folder, sheets=False, workers=1)
     half = replace(plain, precision="bf16")
     cases = (
         ("base, fp32, AdamW", replace(base, optimiser="adamw"), plain),
@@ -65,7 +65,9 @@ def measure_training(
                 checkpoint = Checkpoint.load(model)
                 start = Start(fresh=frozenset(), origin=checkpoint.config.base_hash)
                 stage = replace(one.stage, steps=visit)
-                trainer = Trainer(checkpoint, Recipe("throughput", (stage,)), settings, start)
+                trainer = Trainer(
+                    checkpoint, Recipe("throughput", (stage,), gate_samples=16), settings, start
+                )
                 trainer.resume()
                 trainer.run(lambda *_: None)
                 progress(one.name, visit)

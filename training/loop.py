@@ -189,14 +189,14 @@ class Trainer:
 
     def _start_gate(self, stage: Stage) -> None:
         """Give a new gate its start, by samples that no stage trains on."""
-        settings = self.settings
+        recipe = self.recipe
         samples = batches(self.factory, Choice(stage.masks, 4), first=_GATE_SAMPLES, workers=0)
         with self._inference():
             features = gate_features(
-                self.flow, itertools.islice(samples, -(-settings.gate_samples // 4))
+                self.flow, itertools.islice(samples, -(-recipe.gate_samples // 4))
             )
         gate, config = self.checkpoint.gate, self.checkpoint.config
-        start_gate(gate, features, config, self.recipe.gate_start, settings.seed)
+        start_gate(gate, features, config, recipe.gate_start, self.settings.seed)
 
     def _inference(self) -> AbstractContextManager[None]:
         """A frozen base in bf16 needs autocast beside modules in fp32; fp32 ones do without."""

@@ -24,7 +24,7 @@ class Recipe:
     Attributes:
         name: of the recipe.
         stages: in order; their names differ.
-        gate_start: how a new gate starts.
+        gate_start, gate_samples: how a new gate starts, and samples that this is measured on.
         weighted: count tokens by the mask's share and channels by their worth; the paper counts
             all alike.
         noise: levels that are trained on.
@@ -33,10 +33,15 @@ class Recipe:
     name: str
     stages: tuple[Stage, ...]
     gate_start: GateStart = "spread"
+    gate_samples: int = 128
     weighted: bool = True
     noise: NoiseLevels = _LEVELS
 
     def __post_init__(self) -> None:
+        if self.gate_samples < 1:
+            raise RequestError(
+                f"recipe {self.name}: gate_samples is {self.gate_samples}; it must be at least 1"
+            )
         names = [stage.name for stage in self.stages]
         if not names or len(set(names)) < len(names):
             raise RequestError(
@@ -47,7 +52,7 @@ class Recipe:
 
 RECIPES = MappingProxyType(
     {
-        "mini": Recipe("mini", MINI_STAGES),
+        "mini": Recipe("mini", MINI_STAGES, gate_start="categories", gate_samples=1024),
         # SPEC §8: t = sigmoid(N(0, 1)), no weights. The start of the gate is not published.
         "paper": Recipe(
             "paper",

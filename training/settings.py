@@ -31,7 +31,6 @@ class LoopSettings:
         sheets: draw contact sheets; without, `sheet_every` still writes plot and checkpoint.
         workers: processes that draw samples, for every training process.
         fit_samples: samples that the autoencoder's linear part is fitted to.
-        gate_samples: samples that a new gate's start is measured on.
     """
 
     folder: Path
@@ -47,7 +46,6 @@ class LoopSettings:
     sheets: bool = True
     workers: int = 1
     fit_samples: int = 300
-    gate_samples: int = 128
 
 
 @dataclass(frozen=True, slots=True)

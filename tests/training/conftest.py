@@ -35,8 +35,10 @@ def make_trainer(
     """A trainer of SMALL; `changes` are of its settings."""
     checkpoint = new_checkpoint(SMALL, folder / "tokenizers")
     settings = LoopSettings(folder, save_every=1, sheets=False, workers=0)
-    settings = replace(settings, fit_samples=8, gate_samples=16)
-    return Trainer(checkpoint, Recipe("tiny", stages), replace(settings, **changes), start)
+    settings = replace(settings, fit_samples=8)
+    return Trainer(
+        checkpoint, Recipe("tiny", stages, gate_samples=16), replace(settings, **changes), start
+    )
 
 
 @pytest.fixture(scope="session")
