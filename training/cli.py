@@ -28,6 +28,7 @@ from a2edit.training.options import (
     run_options,
     with_changes,
 )
+from a2edit.training.plan import plan
 from a2edit.training.progress import run_with_progress
 from a2edit.training.recipe import RECIPES, find_recipe, toml_of
 from a2edit.training.settings import LoopSettings, Start
@@ -42,6 +43,7 @@ def main() -> None:
 
 
 main.add_command(data)
+main.add_command(plan)
 
 
 @main.command(cls=Command)

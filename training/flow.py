@@ -58,7 +58,9 @@ class FlowModel:
         # What SigLIP and T5 bring from their pretraining: tokens that tell what is shown. Only
         # training needs these heads; they are no part of the checkpoint.
         width = int(checkpoint.transformer.config.joint_attention_dim)
-        self.semantics = nn.ModuleList(nn.Linear(width, categories) for _ in range(2)).to(device)
+        self.semantics = nn.ModuleList(
+            nn.Linear(width, categories, device=device) for _ in range(2)
+        )
         self.graphs: dict[str, GraphModule] = make_graphs(checkpoint)
         rows, columns = (pixels // 16 for pixels in checkpoint.config.canvas)
         self.ids = image_ids(rows, columns).to(device)

@@ -72,6 +72,8 @@ def new_accelerator(settings: LoopSettings) -> Accelerator:
         gradient_accumulation_steps=settings.accumulate,
         # The image encoder's pooling head and the autoencoder's encoder take no part in a loss.
         kwargs_handlers=[
-            DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+            DistributedDataParallelKwargs(
+                find_unused_parameters=True, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
         ],
     )
