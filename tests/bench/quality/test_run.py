@@ -17,12 +17,16 @@ from a2edit.bench.quality.measure import Score
 from a2edit.bench.quality.report import Report, report_page
 from a2edit.bench.quality.run import MODEL, Outcome, rows_of, run
 from a2edit.bench.quality.sheets import Edit, Sheet
-from a2edit.bench.quality.sides import CheckpointSide, Painted, uncomposed
+from a2edit.bench.quality.sides import BundleSide, CheckpointSide, Painted, uncomposed
 from a2edit.bench.quality.subject import Subject, Task, task
 from a2edit.bench.quality.tables import Difference, against_fine, means, table, tables_of
 from a2edit.bench.rows import Setup
+from a2edit.export.build import build
+from a2edit.export.chain import Silent
+from a2edit.export.settings import BuildSettings
 from a2edit.model.architectures import TINY, new_checkpoint, randomise_experts
 from a2edit.runtime.boxes import Box
+from a2edit.runtime.editor import Editor
 
 pytest.importorskip("skimage")
 
@@ -197,6 +201,31 @@ def test_a_checkpoint_is_scored_raw_as_well(checkpoint: Path, subjects: list[Sub
     assert (answer.picture[region] == answer.raw[region]).all()
     outside = answer.seen & ~region
     assert (answer.raw[outside] != answer.picture[outside]).mean() > 0.5
+
+
+@pytest.mark.slow
+def test_a_bundle_paints_what_its_checkpoint_paints(
+    checkpoint: Path, subjects: list[Subject], tmp_path: Path
+) -> None:
+    """Recording the decoder changes nothing, and both sides record the same picture."""
+    settings = BuildSettings(
+        model=str(checkpoint), out=tmp_path / "tiny", routes=1, samples=4, precision="fp32"
+    )
+    build(settings, Silent())
+    asked = task(subjects[0], "rough")
+    with BundleSide(tmp_path / "tiny") as side:
+        answer, again = side.paint(asked, steps=1), side.paint(asked, steps=1)
+        assert side.steps > 1
+    with Editor.open(tmp_path / "tiny") as editor:
+        plain = np.asarray(editor.edit(asked.request(steps=1)).image)
+    assert (answer.picture == plain).all()
+    assert (again.picture == plain).all()
+    assert answer.raw is not None
+    assert answer.seen is not None
+    region = asked.region >= 128
+    assert (answer.picture[region] == answer.raw[region]).all()
+    assert answer.seconds > 0
+    assert answer.active >= 1
 
 
 def command(*options: str) -> Result:
