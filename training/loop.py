@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -13,11 +12,9 @@ import torch
 
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.runtime.errors import RequestError
-from a2edit.training.autoencoder import fit_autoencoder
+from a2edit.training.begin import begin_gate, begin_weights
 from a2edit.training.data import Batch, PairFactory
 from a2edit.training.flow import FlowModel
-from a2edit.training.gate_start import gate_features, start_gate
-from a2edit.training.init import start_transformer
 from a2edit.training.metrics import Metrics
 from a2edit.training.objective import trained_parts
 from a2edit.training.recipe import Recipe
@@ -28,9 +25,6 @@ from a2edit.training.state import RunState
 from a2edit.training.steps import StageRun, Stepped
 from a2edit.training.stop import Stopped, StopSignals
 from a2edit.training.stream import Choice, Share, batches
-
-# Index of the first batch that the gate's start is measured on; stages begin at millions.
-_GATE_SAMPLES = 20_000
 
 Progress = Callable[[Stage, int, float], None]
 
@@ -118,7 +112,7 @@ class Trainer:
         """
         with StopSignals() as signals:
             if not self.done:
-                self._begin()
+                begin_weights(self.checkpoint, self.flow, self.factory, self.settings, self._fresh)
             for module in self.checkpoint.modules().values():
                 module.to(self.accelerator.device)
             self.flow.graphs["dit"].to(self.accelerator.device)
@@ -131,18 +125,6 @@ class Trainer:
     def _plot(self) -> None:
         if self.accelerator.is_main_process:
             self.metrics.plot()
-
-    def _begin(self) -> None:
-        torch.manual_seed(self.settings.seed)
-        config = self.checkpoint.config
-        if "transformer" in self._fresh:
-            columns = config.size // 16 if config.layout == "diptych" else 0
-            start_transformer(self.checkpoint.transformer, columns)
-        if "vae" in self._fresh:
-            fit_autoencoder(self.checkpoint.vae, self.factory, self.settings.fit_samples)
-        for head in self.flow.semantics.children():
-            if isinstance(head, torch.nn.Linear):
-                head.reset_parameters()
 
     def _write_checkpoint(self) -> Path:
         target = self.settings.folder / "checkpoint"
@@ -160,7 +142,8 @@ class Trainer:
         settings = self.settings
         first = self.done.get(stage.name, 0)
         if stage.trains == "experts" and "gate" in self._fresh and not self._experts_began():
-            self._start_gate(stage)
+            with self._inference():
+                begin_gate(self.flow, self.factory, self.recipe, stage, settings.seed)
         with StageRun(
             self.accelerator,
             self.checkpoint,
@@ -186,17 +169,6 @@ class Trainer:
 
     def _experts_began(self) -> bool:
         return any(self.done.get(s.name, 0) for s in self.recipe.stages if s.trains == "experts")
-
-    def _start_gate(self, stage: Stage) -> None:
-        """Give a new gate its start, by samples that no stage trains on."""
-        recipe = self.recipe
-        samples = batches(self.factory, Choice(stage.masks, 4), first=_GATE_SAMPLES, workers=0)
-        with self._inference():
-            features = gate_features(
-                self.flow, itertools.islice(samples, -(-recipe.gate_samples // 4))
-            )
-        gate, config = self.checkpoint.gate, self.checkpoint.config
-        start_gate(gate, features, config, recipe.gate_start, self.settings.seed)
 
     def _inference(self) -> AbstractContextManager[None]:
         """A frozen base in bf16 needs autocast beside modules in fp32; fp32 ones do without."""
@@ -268,10 +240,3 @@ class Trainer:
             **stepped.gate,
         }
         self.metrics.add(stage.name, step, figures, flush=last or bool(stepped.stop))
-
-
-def stages_left(stages: tuple[Stage, ...], done: dict[str, int]) -> Iterator[tuple[Stage, int]]:
-    """Stages with the steps they still need."""
-    for stage in stages:
-        if (left := stage.steps - done.get(stage.name, 0)) > 0:
-            yield stage, left

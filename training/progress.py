@@ -12,8 +12,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from a2edit.training.loop import Trainer, stages_left
-from a2edit.training.stages import Stage
+from a2edit.training.loop import Trainer
+from a2edit.training.stages import Stage, stages_left
 from a2edit.training.stop import Stopped
 
 _COLUMNS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -115,3 +116,10 @@ PAPER_STAGES: tuple[Stage, ...] = (
     Stage("rough", "experts", 1500, 8, 1e-4, 0, 0.0, ROUGH),
     Stage("box", "experts", 1500, 8, 1e-4, 0, 1.0, BOX),
 )
+
+
+def stages_left(stages: tuple[Stage, ...], done: dict[str, int]) -> Iterator[tuple[Stage, int]]:
+    """Stages with the steps they still need."""
+    for stage in stages:
+        if (left := stage.steps - done.get(stage.name, 0)) > 0:
+            yield stage, left

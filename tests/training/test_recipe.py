@@ -19,6 +19,13 @@ def test_a_recipe_is_read_as_it_was_written(name: str, tmp_path: Path) -> None:
     assert find_recipe(str(path)) == RECIPES[name]
 
 
+def test_the_recipe_of_the_documentation_can_be_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/training.md").read_text()
+    (tmp_path / "shown.toml").write_text(page.split("```toml\n")[1].split("```")[0])
+    recipe = find_recipe(str(tmp_path / "shown.toml"))
+    assert (recipe.name, recipe.stages[0].without) == ("no-vehicles", ("vehicles",))
+
+
 def test_defaults_may_be_left_out(tmp_path: Path) -> None:
     path = tmp_path / "short.toml"
     path.write_text(
