@@ -21,9 +21,10 @@ from a2edit.calibration.specialisation import (
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import eject, inject
 from a2edit.training.data import Batch, PairFactory
-from a2edit.training.datasets.source import SampleSource, Split
+from a2edit.training.datasets.source import SampleSource
 from a2edit.training.flow import FlowModel, NoiseLevels
 from a2edit.training.masks import MaskMix
+from a2edit.training.scenes import Split
 
 # Far from the indices that training, sheets and calibration draw from.
 _FIRST_INDEX = 1 << 37

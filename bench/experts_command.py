@@ -1,6 +1,7 @@
 """`a2edit-bench experts`: have the experts of a checkpoint become different, and who wakes whom?"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -8,9 +9,11 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from a2edit.bench.experts import Plan, Specialisation, measure_experts
 from a2edit.bench.rows import Row, Setup, append_rows
 from a2edit.runtime.commands import Command
+
+if TYPE_CHECKING:
+    from a2edit.bench.experts import Plan, Specialisation
 
 
 @click.command(cls=Command)
@@ -75,6 +78,7 @@ def experts(
     results: Path,
 ) -> None:
     """Mutual information of category and gate table, active sets, experts switched off in turn."""
+    from a2edit.bench.experts import Plan, measure_experts
     from a2edit.model.checkpoint import Checkpoint
     from a2edit.training.datasets.unieditsource import UniEditSource
 
@@ -102,7 +106,7 @@ def experts(
     console.print(f"{plot}; rows appended to {results / 'experts.csv'}")
 
 
-def _summary(found: Specialisation, plan: Plan) -> list[str]:
+def _summary(found: "Specialisation", plan: "Plan") -> list[str]:
     probe, active = found.probe, found.active
     sets = list(active.shares.items())[:4]
     shown = "; ".join(f"{'+'.join(map(str, members))} {share:.0%}" for members, share in sets)
@@ -117,7 +121,7 @@ def _summary(found: Specialisation, plan: Plan) -> list[str]:
     ]
 
 
-def _rows(setup: Setup, found: Specialisation) -> list[Row]:
+def _rows(setup: Setup, found: "Specialisation") -> list[Row]:
     rows = [
         setup.row("category from the gate table, accuracy", "%", [100 * found.probe.accuracy]),
         setup.row("mutual information, at least", "bits", [found.probe.bits]),
@@ -131,7 +135,7 @@ def _rows(setup: Setup, found: Specialisation) -> list[Row]:
     return rows
 
 
-def _table(found: Specialisation) -> Table:
+def _table(found: "Specialisation") -> Table:
     """Rise of the loss by category and expert, in percent; the mean weight in brackets."""
     table = Table(title="loss without the expert, % (its mean weight)", box=None)
     table.add_column("category")
@@ -146,7 +150,7 @@ def _table(found: Specialisation) -> Table:
     return table
 
 
-def draw(found: Specialisation, path: Path) -> None:
+def draw(found: "Specialisation", path: Path) -> None:
     """Two heat maps, category by expert: mean gate weight, and loss when switched off."""
     import matplotlib as mpl
 

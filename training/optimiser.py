@@ -8,22 +8,36 @@ from typing import Any
 import torch
 from torch import nn
 
+from a2edit.training.stages import Stage
+
 _BETAS, _DECAY = (0.9, 0.98), 0.01
 # Newton-Schulz iterations: one less than Muon's own choice, for a fifth less of its time.
 _ITERATIONS = 4
 
 
 def new_optimiser(
-    name: str, parameters: list[nn.Parameter], rate: float, blocks: nn.Module
+    stage: Stage, parameters: list[nn.Parameter], blocks: nn.Module, gate: nn.Module
 ) -> torch.optim.Optimizer:
-    """The optimiser `name` ("adamw" or "muon") over parameters.
+    """The optimiser of a stage over parameters.
 
     Args:
-        name: of the optimiser.
+        stage: says which, and at what rate; Muon's updates are scaled to AdamW's size.
         parameters: what learns.
-        rate: learning rate, the same for both: Muon's updates are scaled to AdamW's size.
         blocks: the transformer, whose blocks' matrices Muon is for.
+        gate: gets a group of its own, whose "share" of the rate it learns at, without decay.
     """
+    apart = {id(parameter) for parameter in gate.parameters()}
+    slow = [parameter for parameter in parameters if id(parameter) in apart]
+    rest = [parameter for parameter in parameters if id(parameter) not in apart]
+    optimiser = _optimiser(stage.optimiser, rest, stage.rate, blocks)
+    if slow:
+        optimiser.add_param_group({"params": slow, "weight_decay": 0.0, "share": stage.gate_rate})
+    return optimiser
+
+
+def _optimiser(
+    name: str, parameters: list[nn.Parameter], rate: float, blocks: nn.Module
+) -> torch.optim.Optimizer:
     if name == "adamw":
         return _adamw(parameters, rate)
     hidden = {

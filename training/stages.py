@@ -29,6 +29,7 @@ class Stage:
         masks: what the user's mask looks like.
         sides: window sides in tokens, smallest that fits is taken; empty: always the whole canvas.
         balance: weight of the term that keeps the gate's mean table even (0: off, as the paper).
+        gate_rate: the gate's learning rate, as a share of the experts'.
         sharpen: weight of the term that makes every sample's own table uneven (0: off).
         semantic: of a base stage: weight of the categories' cross-entropy, read off the encoders'
             tokens by heads that are thrown away (0: off).
@@ -49,6 +50,7 @@ class Stage:
     masks: MaskMix
     sides: tuple[int, ...] = ()
     balance: float = 0.0
+    gate_rate: float = 1.0
     sharpen: float = 0.0
     semantic: float = 0.0
     experts_on: ExpertsOn = "all"
@@ -64,7 +66,13 @@ class Stage:
                 raise RequestError(
                     f"stage {self.name}: {field} is {value!r}; allowed: {', '.join(allowed)}"
                 )
-        for field, least in (("steps", 0), ("batch", 1), ("warmup", 0), ("balance", 0)):
+        for field, least in (
+            ("steps", 0),
+            ("batch", 1),
+            ("warmup", 0),
+            ("balance", 0),
+            ("gate_rate", 0),
+        ):
             if (value := getattr(self, field)) < least:
                 raise RequestError(
                     f"stage {self.name}: {field} is {value}; it must be at least {least}"
@@ -104,9 +112,9 @@ MINI_STAGES: tuple[Stage, ...] = (
           semantic=0.1, optimiser="muon"),
     Stage("base-decay", "base", 1500, 8, 1e-3, 0, 1.0, EVERY, _WINDOWS,
           semantic=0.1, optimiser="muon"),
-    Stage("fine", "experts", 200, 8, 3e-3, 10, 0.0, FINE, _WINDOWS),
-    Stage("rough", "experts", 100, 8, 3e-3, 0, 0.0, ROUGH, _WINDOWS),
-    Stage("box", "experts", 100, 8, 3e-3, 0, 1.0, BOX, _WINDOWS),
+    Stage("fine", "experts", 200, 8, 3e-3, 10, 0.0, FINE, _WINDOWS, gate_rate=0.03),
+    Stage("rough", "experts", 100, 8, 3e-3, 0, 0.0, ROUGH, _WINDOWS, gate_rate=0.03),
+    Stage("box", "experts", 100, 8, 3e-3, 0, 1.0, BOX, _WINDOWS, gate_rate=0.03),
 )  # fmt: skip
 
 # MATS as published (SPEC §1, §8). The paper gives no learning rate: 1e-4 is what LoRA on Flux is

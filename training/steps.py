@@ -59,9 +59,7 @@ class StageRun:
         self.parameters = self.objective.learning()
         self.average = Average(self.parameters, ema)
         self._injected = _with_experts(checkpoint, stage)
-        optimiser = new_optimiser(
-            stage.optimiser, self.parameters, stage.rate, checkpoint.transformer
-        )
+        optimiser = new_optimiser(stage, self.parameters, checkpoint.transformer, checkpoint.gate)
         # From here on the objective's forward runs under autocast, and in DDP's wrapper if there
         # are several processes.
         self.model, self.optimiser = accelerator.prepare(self.objective, optimiser)
@@ -115,7 +113,7 @@ class StageRun:
         `received` is the signal that this process was sent, 0 for none.
         """
         for group in self.optimiser.param_groups:
-            group["lr"] = self.stage.rate_at(step)
+            group["lr"] = self.stage.rate_at(step) * group.get("share", 1.0)
         pieces = self._pieces(batch)
         loss, norm, logits = torch.zeros((), device=self.flow.device), 0.0, []
         for piece in pieces:

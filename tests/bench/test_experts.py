@@ -30,7 +30,8 @@ def test_figures_have_their_shapes_and_an_expert_that_does_nothing_is_not_missed
     checkpoint = new_checkpoint(SMALL, tmp_path)
     randomise_experts(checkpoint)
     with torch.no_grad():
-        for pair in checkpoint.experts.pairs:
+        for name in checkpoint.experts.linears:
+            pair = checkpoint.experts.pair(name)
             pair.B[3] = 0
             pair.B[5] *= 20
         # The fifth is awake for everyone.
