@@ -91,11 +91,14 @@ class Metrics:
             if shown := [place for place in places if rows[place].get(field)]:
                 values = smoothed(np.array([float(rows[place][field]) for place in shown]))
                 # Experts are counted; the other figures lie between 0 and 1.
-                target = right if field == "active" else axes
-                target.plot(shown, values, label=field, ls="--" if field == "active" else "-")
+                if field == "active":
+                    right.plot(shown, values, label=field, ls="--", color="0.3")
+                else:
+                    axes.plot(shown, values, label=field)
         axes.set(ylabel="entropy, spread", ylim=(0, 1.05))
         right.set(ylabel="active experts")
         if places:
+            right.set(ylim=(1, None))
             axes.legend(loc="lower left")
             right.legend(loc="lower right")
 

@@ -8,7 +8,6 @@ import torch
 from click.testing import CliRunner
 from torch.profiler import ProfilerActivity, profile
 
-from a2edit.model.architectures import MINI, new_checkpoint
 from a2edit.model.checkpoint import PRETRAINED, Checkpoint
 from a2edit.model.experts import inject
 from a2edit.training.cli import main
@@ -16,6 +15,7 @@ from a2edit.training.flow import FlowModel, NoiseLevels
 from a2edit.training.objective import Objective, Piece
 from a2edit.training.plan_memory import Footprint, count_step, empty_batch, footprint, tokens_of
 from a2edit.training.plan_shapes import FLUX_FILL, fake_checkpoint, shapes_of, without_memory
+from a2edit.training.recipe import Recipe, toml_of
 from a2edit.training.stages import EVERY, FINE, Stage
 
 SAMPLES = 2
@@ -53,12 +53,14 @@ def test_experts_fit_on_80_gib_only_when_blocks_are_recomputed() -> None:
     assert totals[True] < 65 < 80 < totals[False]
 
 
-def test_the_command_says_how_to_run() -> None:
-    options = ["plan", "--config", "a2edit-mini", "--gpus", "1", "--batch", "2"]
+def test_the_command_says_how_to_run(tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text(toml_of(Recipe("one", (STAGES["experts"],))))
+    options = ["plan", "--config", "a2edit-mini", "--gpus", "1"]
+    options += ["--batch", "1", "--recipe", str(tmp_path / "one.toml")]
     result = CliRunner().invoke(main, options)
     assert result.exit_code == 0, result.output
     assert "8 × 247,808 on 37 linears" in result.output
-    assert "base, base-decay: GiB on one of 1 × 80GiB" in result.output
+    assert "experts: GiB on one of 1 × 80GiB" in result.output
     assert "Run with --precision bf16." in result.output
     small = CliRunner().invoke(main, [*options, "--gpu-memory", "1 MiB"])
     assert "Nothing fits." in small.output
@@ -100,8 +102,8 @@ def test_a_model_without_memory_saves_what_a_real_one_saves(trains: str, half: b
 
 def _taken(path: Path, stage: Stage, *, half: bool, recompute: bool) -> tuple[int, Footprint]:
     """Bytes that torch's allocator hands out above the weights in a step, and the footprint."""
-    checkpoint = new_checkpoint(MINI, path)
-    counted = count_step(new_checkpoint(MINI, path), stage, SAMPLES, half=half)
+    checkpoint = Checkpoint.load("a2edit-mini")
+    counted = count_step(Checkpoint.load("a2edit-mini"), stage, SAMPLES, half=half)
     flow = FlowModel(checkpoint, NoiseLevels(), torch.device("cpu"))
     if stage.trains == "experts":
         inject(checkpoint.transformer, checkpoint.experts)
