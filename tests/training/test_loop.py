@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import MixtureLinear
@@ -138,6 +139,7 @@ def test_checkpointing_and_no_average_change_no_loss(
     Checkpoint.load(tmp_path / "checkpoint")
 
 
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")  # torch: its fused norm takes one dtype
 def test_bf16_stays_near_fp32_and_keeps_fp32_weights(
     tiny_trainer: Make, whole_run: Path, tmp_path: Path
 ) -> None:
@@ -196,6 +198,7 @@ def test_checkpoints_in_the_middle_of_the_experts_can_be_loaded(
 
     trainer = tiny_trainer(tmp_path, stages[2:], sheet_every=2, sheets=True)
     trainer.run(look)
+    assert _AttentionBackendRegistry.get_active_backend()[0].value == "native"
     assert any(seen[0].experts.pair(name).B.any() for name in seen[0].experts.linears)
     assert not any(isinstance(m, MixtureLinear) for m in trainer.checkpoint.transformer.modules())
 
