@@ -19,7 +19,7 @@ from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import CLIPTextModel, SiglipImageProcessor, SiglipVisionModel, T5EncoderModel
+from transformers import CLIPTextModel, SiglipVisionModel, T5EncoderModel
 
 from a2edit.model.autoencoder import PatchAutoencoder
 from a2edit.model.config import CONFIG_NAME, MoTConfig
@@ -182,6 +182,9 @@ class Checkpoint:
         for key, (path, _) in _PIECES.items():
             _save_part(getattr(self, key), folder / path, dtype)
         _save_part(self.vae, folder / "base/vae", dtype)
+        # Here, because without torchvision its import alone prints a warning.
+        from transformers import SiglipImageProcessor
+
         side = self.reference_size
         processor = SiglipImageProcessor(size={"height": side, "width": side})
         processor.save_pretrained(folder / "redux/feature_extractor")
