@@ -89,6 +89,17 @@ TINY = Architecture(
     vae_width=8,
 )
 
+# TINY at the smallest size that scenes and masks can be drawn at: below 64 pixels nothing of a
+# kind's details is left. For tests that train.
+SMALL = replace(
+    TINY,
+    mot=replace(TINY.mot, size=64),
+    heads=4,
+    head_dim=48,
+    rope_axes=(8, 20, 20),
+    vision_size=16,
+)
+
 
 def new_checkpoint(architecture: Architecture, tokenizer_folder: Path, seed: int = 0) -> Checkpoint:
     """A checkpoint of the real classes with random weights; tokenizers are written to a folder.

@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
+from a2edit.bench.heldout.cases import DRAWN
 from a2edit.bench.heldout.objects import OBJECTS
 from a2edit.bench.heldout.scenes import SCENES
 from a2edit.bench.quality.pose import RANGES, posed, put
@@ -12,25 +13,10 @@ from a2edit.bench.quality.subject import Subject
 
 GROUP = "drawn"
 
-# object, scene, centre (x, y) and height in shares of the scene; the first sixteen are the
-# held-out cases' own places
+# object, scene, centre (x, y) and height in shares of the scene: the held-out cases' own places,
+# and two more of every object
 LAYOUTS: tuple[tuple[str, str, float, float, float], ...] = (
-    ("diver", "reef", 0.5, 0.52, 0.5),
-    ("raincoat", "wardrobe", 0.5, 0.44, 0.56),
-    ("owl", "forest", 0.54, 0.53, 0.46),
-    ("tulips", "windowsill", 0.3, 0.6, 0.5),
-    ("umbrella", "beach", 0.36, 0.62, 0.56),
-    ("chair", "room", 0.54, 0.66, 0.44),
-    ("tram", "street", 0.48, 0.74, 0.42),
-    ("windmill", "meadow", 0.34, 0.48, 0.6),
-    ("lighthouse", "cliff", 0.66, 0.54, 0.54),
-    ("fish", "reef", 0.52, 0.42, 0.36),
-    ("scarecrow", "meadow", 0.66, 0.62, 0.5),
-    ("sailboat", "beach", 0.6, 0.46, 0.44),
-    ("poncho", "wardrobe", 0.48, 0.42, 0.46),
-    ("cactus", "windowsill", 0.68, 0.6, 0.5),
-    ("lamp", "room", 0.72, 0.5, 0.38),
-    ("satchel", "street", 0.56, 0.72, 0.4),
+    *((case.thing, case.scene, case.x, case.y, case.height) for case in DRAWN),
     ("diver", "beach", 0.3, 0.66, 0.48),
     ("raincoat", "room", 0.72, 0.52, 0.46),
     ("owl", "meadow", 0.7, 0.5, 0.5),

@@ -1,7 +1,6 @@
 """Specialisation of a tiny checkpoint, whose experts are made to matter for what they should."""
 
 import csv
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +10,8 @@ from PIL import Image
 
 from a2edit.bench.cli import main
 from a2edit.bench.experts import Plan, measure_experts
-from a2edit.model.architectures import TINY, Architecture, new_checkpoint, randomise_experts
+from a2edit.model.architectures import SMALL, new_checkpoint, randomise_experts
 from a2edit.model.experts import MixtureLinear
-
-SMALL: Architecture = replace(
-    TINY,
-    mot=replace(TINY.mot, size=64),
-    heads=4,
-    head_dim=48,
-    rope_axes=(8, 20, 20),
-    vision_size=16,
-)
 
 
 def test_figures_have_their_shapes_and_an_expert_that_does_nothing_is_not_missed(

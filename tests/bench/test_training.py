@@ -1,20 +1,11 @@
 """Throughput is measured over real steps."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from a2edit.bench.training import measure_training
-from a2edit.model.architectures import TINY, new_checkpoint
+from a2edit.model.architectures import SMALL, new_checkpoint
 from a2edit.training.stages import FINE, Stage
 
-SMALL = replace(
-    TINY,
-    mot=replace(TINY.mot, size=64),
-    heads=4,
-    head_dim=48,
-    rope_axes=(8, 20, 20),
-    vision_size=16,
-)
 STAGES = (
     Stage("base", "base", 1, 2, 1e-3, 1, 0.0, FINE, (3,)),
     Stage("fine", "experts", 1, 2, 1e-3, 1, 0.0, FINE, (3,)),

@@ -7,21 +7,12 @@ from typing import Any
 
 import pytest
 
-from a2edit.model.architectures import TINY, Architecture, new_checkpoint
+from a2edit.model.architectures import SMALL, Architecture, new_checkpoint
 from a2edit.training.loop import Trainer
 from a2edit.training.recipe import Recipe
 from a2edit.training.settings import LoopSettings, Start
 from a2edit.training.stages import FINE, ROUGH, Stage
 
-# Masks are drawn in proportion to the side; below 64 pixels the kinds have no details left.
-SMALL: Architecture = replace(
-    TINY,
-    mot=replace(TINY.mot, size=64),
-    heads=4,
-    head_dim=48,
-    rope_axes=(8, 20, 20),
-    vision_size=16,
-)
 STAGES = (
     Stage("autoencoder", "autoencoder", 3, 2, 1e-3, 1, 0.5, FINE),
     Stage("base", "base", 4, 2, 1e-3, 1, 0.0, ROUGH, sides=(3,), semantic=0.1),

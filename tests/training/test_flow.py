@@ -1,12 +1,10 @@
 """What the loss counts, and what it leaves alone."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from a2edit.model.architectures import TINY, Architecture, new_checkpoint, randomise_experts
+from a2edit.model.architectures import SMALL, new_checkpoint, randomise_experts
 from a2edit.model.experts import inject
 from a2edit.runtime.errors import RequestError
 from a2edit.training.data import PairFactory
@@ -14,14 +12,6 @@ from a2edit.training.flow import FlowModel, NoiseLevels, channel_weights
 from a2edit.training.masks import MaskMix
 from a2edit.training.stream import CategoryChoice, Choice, batches
 
-SMALL: Architecture = replace(
-    TINY,
-    mot=replace(TINY.mot, size=64),
-    heads=4,
-    head_dim=48,
-    rope_axes=(8, 20, 20),
-    vision_size=16,
-)
 FINE = MaskMix(fine=1)
 
 
