@@ -62,6 +62,9 @@ def latency(
               help="Of every configuration, in visits of four that take turns.")  # fmt: skip
 def training(results: Path, model: str, steps: int) -> None:
     """Samples a second by configuration: precision, optimiser, windows, recomputing."""
+    from a2edit.bench.reference import quiet
+
+    quiet()
     from a2edit.bench.training import measure_training
 
     console = Console()

@@ -78,6 +78,9 @@ def experts(
     results: Path,
 ) -> None:
     """Mutual information of category and gate table, active sets, experts switched off in turn."""
+    from a2edit.bench.reference import quiet
+
+    quiet()
     from a2edit.bench.experts import Plan, measure_experts
     from a2edit.model.checkpoint import Checkpoint
     from a2edit.training.datasets.unieditsource import UniEditSource
