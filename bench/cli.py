@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from a2edit.bench.experts_command import experts
+from a2edit.bench.flow_command import flow
 from a2edit.bench.latency import Plan, measure
 from a2edit.bench.quality.command import quality
 from a2edit.bench.rows import Row, Setup, append_rows
@@ -81,6 +82,7 @@ def training(results: Path, model: str, steps: int) -> None:
 
 main.add_command(quality)
 main.add_command(experts)
+main.add_command(flow)
 
 
 def _table(rows: list[Row]) -> Table:

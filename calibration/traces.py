@@ -1,8 +1,8 @@
 """Gate tables of a calibration set, and the inputs of the denoiser that made them.
 
-The set is drawn by the training scenes, with rough masks, from indices that training does not
-reach. A folder of UniEdit samples can stand in its place once there is one: everything below takes
-`EncodedSample`.
+The set is drawn by the training scenes, with every kind of mask, from indices that training does
+not reach. A folder of UniEdit samples can stand in its place once there is one: everything below
+takes `EncodedSample`.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ def drawn_requests(checkpoint: Checkpoint, count: int) -> Iterator[tuple[str, di
     # Here, because a checkpoint that brings its own samples has no need of the drawing code.
     from a2edit.training.data import PairFactory
     from a2edit.training.scenes import CATEGORIES
-    from a2edit.training.stages import ROUGH
+    from a2edit.training.stages import EVERY
 
     factory = PairFactory(checkpoint)
     names = {"canvas": "pixels"}
     for place in range(count):
         category = CATEGORIES[place % len(CATEGORIES)]
-        arrays = factory.example(_FIRST_INDEX + place, ROUGH, category=category).arrays
+        arrays = factory.example(_FIRST_INDEX + place, EVERY, category=category).arrays
         tensors = {
             names.get(key, key): torch.as_tensor(value)[None] for key, value in arrays.items()
         }
