@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 from accelerate import Accelerator
-from diffusers.models.attention_dispatch import attention_backend
 from torch import Tensor
 
 from a2edit.model.checkpoint import Checkpoint
@@ -59,7 +58,6 @@ class StageRun:
         self.objective = Objective(checkpoint, flow, stage)
         self.parameters = self.objective.learning()
         self.average = Average(self.parameters, ema)
-        self._undo = ExitStack()
         self._injected = _with_experts(checkpoint, stage)
         optimiser = new_optimiser(stage, self.parameters, checkpoint.transformer, checkpoint.gate)
         # From here on the objective's forward runs under autocast, and in DDP's wrapper if there
@@ -68,10 +66,6 @@ class StageRun:
 
     def __enter__(self) -> Self:
         transformer = self.checkpoint.transformer
-        if self.accelerator.device.type == "cpu":
-            # On a CPU, at these lengths, the fused kernel's backward is the slower one. Diffusers
-            # keeps the choice for the whole process: it has to be taken back.
-            self._undo.enter_context(attention_backend("_native_math"))
         if self.checkpointing:
             transformer.enable_gradient_checkpointing()
         inject(transformer, self.checkpoint.experts, self._injected)
@@ -83,7 +77,6 @@ class StageRun:
         eject(transformer, self.checkpoint.experts, self._injected)
         if self.checkpointing:
             transformer.disable_gradient_checkpointing()
-        self._undo.close()
         self.objective.freeze()
         self.accelerator.free_memory()
 
