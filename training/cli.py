@@ -23,6 +23,7 @@ from a2edit.training.gate_start import GateStart
 from a2edit.training.loop import Trainer
 from a2edit.training.options import (
     POSITIVE,
+    photos_option,
     precision_option,
     recipe_option,
     run_options,
@@ -62,11 +63,7 @@ main.add_command(plan)
 )
 @recipe_option("mini")
 @precision_option("fp32")
-@click.option(
-    "--photos",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="A folder of pictures that become places, textures and objects of the drawn scenes.",
-)
+@photos_option
 @click.option("--keep-experts", is_flag=True, help="Take over its experts and gate, too.")
 @run_options
 def mini(
@@ -116,6 +113,7 @@ def mini(
     metavar="DIR|drawn",
     help="A UniEdit data set (see `a2edit-train data`), or the drawn scenes.",
 )
+@photos_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -125,7 +123,8 @@ def mini(
 @click.option("--new-experts", is_flag=True, help="Leave the model's own experts and gate aside.")
 @click.option("--size", type=click.IntRange(min=32), help="Working side in pixels [1024].")
 @click.option("--layout", type=click.Choice(["redux", "diptych"]), help="[redux]")
-@click.option("--rank", type=POSITIVE, help="Of the experts [32].")
+@click.option("--experts", "num_experts", type=POSITIVE, help="How many new ones a block [8].")
+@click.option("--rank", type=POSITIVE, help="Of new experts [32].")
 @click.option("--text-length", type=POSITIVE, help="Tokens given to T5 [512].")
 @recipe_option("paper")
 @precision_option("bf16")
@@ -134,10 +133,12 @@ def experts(
     model: str,
     redux: Path | None,
     dataset: str,
+    photos: Path | None,
     out: Path,
     new_experts: bool,
     size: int | None,
     layout: str | None,
+    num_experts: int | None,
     rank: int | None,
     text_length: int | None,
     restart: bool,
@@ -154,14 +155,17 @@ def experts(
             f"recipe {recipe.name}: {', '.join(others)} would change the base, which stays frozen "
             "here: leave them out, or train with `a2edit-train mini`"
         )
-    source: SampleSource = DrawnScenes() if dataset == "drawn" else UniEditSource(dataset)
+    drawn = dataset == "drawn"
+    if photos and not drawn:
+        raise click.UsageError("--photos is of use with --data drawn only")
+    source: SampleSource = DrawnScenes(photos) if drawn else UniEditSource(dataset)
     _prepare(out, restart=restart, threads=threads, source=model)
     with PartialState().main_process_first():
         folder, new = start_folder(
             model,
             out / "start",
             redux=redux,
-            wanted=Wanted(size, layout, rank, text_length),
+            wanted=Wanted(size, layout, text_length, num_experts, rank),
             new_experts=new_experts,
             seed=options["seed"],
         )

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, get_args
 
 import click
 
 from a2edit.training.gate_start import GateStart
 from a2edit.training.recipe import Recipe
+
+photos_option = click.option(
+    "--photos",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="A folder of pictures that become places, textures and objects of the drawn scenes.",
+)
 
 _COUNT, POSITIVE = click.IntRange(min=0), click.IntRange(min=1)
 _RUN_OPTIONS = (

@@ -55,7 +55,12 @@ def gate_figures(logits: Tensor, weights: Tensor) -> dict[str, float]:
     use = use / use.sum()
     return {
         "active": (weights > 0).float().sum(-1).mean().item(),
-        "entropy": -(use * use.clamp_min(1e-9).log()).sum().item() / math.log(len(use)),
+        "entropy": -(use * use.clamp_min(1e-9).log()).sum().item() / _largest_entropy(len(use)),
         "own_entropy": own_entropy(logits).item(),
         "spread": weights.std(0).mean().item(),
     }
+
+
+def _largest_entropy(experts: int) -> float:
+    """Of `experts` shares; a lone expert has none, and anything serves to divide its 0 by."""
+    return math.log(max(2, experts))

@@ -31,23 +31,31 @@ _BASE = (
     "scheduler",
 )
 _REDUX = ("image_encoder", "feature_extractor", "image_embedder")
+_OF_NEW_EXPERTS = {"num_experts", "rank"}
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a user says of a model that has no mot_config.json; None: as A2EDIT_FULL has it.
+    """What a user says of the model; None: as its mot_config.json, else A2EDIT_FULL, has it.
 
     Attributes:
-        size, layout, rank, text_length: as in `MoTConfig`.
+        size, layout, text_length: as in `MoTConfig`; of a model without that file only.
+        num_experts, rank: of new experts; α/r stays what it is.
     """
 
     size: int | None = None
     layout: str | None = None
-    rank: int | None = None
     text_length: int | None = None
+    num_experts: int | None = None
+    rank: int | None = None
 
     def given(self) -> dict[str, Any]:
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def changed(self, config: MoTConfig) -> MoTConfig:
+        """The settings with what was given."""
+        rank = self.rank or config.rank
+        return replace(config, **self.given(), alpha=config.alpha / config.rank * rank)
 
 
 def start_folder(
@@ -80,13 +88,16 @@ def start_folder(
     if not source.is_dir():
         source = find_checkpoint(model)
     configured = (source / CONFIG_NAME).is_file()
-    if configured and wanted.given():
-        raise RequestError(
-            f"{model} has a {CONFIG_NAME}, which says {', '.join(wanted.given())}: leave "
-            "these options out, or edit a copy of that file"
-        )
     complete = configured and all((source / part).is_dir() for part in ("experts", "gate"))
-    if complete and not new_experts:
+    old = complete and not new_experts
+    fixed = set(wanted.given()) - (set() if old else _OF_NEW_EXPERTS)
+    if configured and fixed:
+        raise RequestError(
+            f"{model} has a {CONFIG_NAME}, which says {', '.join(sorted(fixed))}: leave "
+            "these options out, or edit a copy of that file"
+            + (" (experts and rank can be chosen with --new-experts)" if old else "")
+        )
+    if old:
         return source, False
     if not (folder / CONFIG_NAME).is_file():
         _put_together(source, folder, redux, wanted, seed)
@@ -151,12 +162,14 @@ def _config(source: Path, work: Path, wanted: Wanted) -> MoTConfig:
     else:
         clip = json.loads((work / "base/text_encoder/config.json").read_text(encoding="utf-8"))
         positions = int(clip.get("max_position_embeddings", A2EDIT_FULL.pooled_length))
-        changes = wanted.given()
-        if "rank" in changes:
-            changes["alpha"] = float(changes["rank"])
         length = min(A2EDIT_FULL.pooled_length, positions)
-        config = replace(A2EDIT_FULL, pooled_length=length, **changes)
-    return replace(config, base_hash=folder_hash(work / "base"))
+        config = replace(A2EDIT_FULL, pooled_length=length)
+    if wanted.num_experts is not None and config.anchor >= wanted.num_experts:
+        raise RequestError(
+            f"--experts is {wanted.num_experts}, but the anchor is expert {config.anchor}: "
+            f"give at least {config.anchor + 1}"
+        )
+    return replace(wanted.changed(config), base_hash=folder_hash(work / "base"))
 
 
 def _write_new_experts(work: Path, config: MoTConfig, seed: int) -> None:

@@ -13,11 +13,14 @@ from a2edit.model.architectures import Architecture, new_checkpoint
 from a2edit.model.checkpoint import Checkpoint, folder_hash
 from a2edit.runtime.errors import CheckpointError, RequestError
 from a2edit.training.cli import main
+from a2edit.training.data import PairFactory
 from a2edit.training.datasets import DrawnScenes, write_samples
 from a2edit.training.datasets.draw import export_source
+from a2edit.training.flow import FlowModel, NoiseLevels
 from a2edit.training.recipe import Recipe, toml_of
-from a2edit.training.stages import BOX, FINE, Stage
+from a2edit.training.stages import BOX, FINE, ROUGH, Stage
 from a2edit.training.startfolder import Wanted, start_folder
+from a2edit.training.stream import Choice, batches
 
 TINY_SETTINGS = Wanted(size=64, layout="diptych", rank=2, text_length=12)
 STAGES = (
@@ -52,6 +55,53 @@ def test_a_complete_checkpoint_is_the_start(complete: Path, tmp_path: Path) -> N
     assert start_folder(str(complete), tmp_path / "start") == (complete, False)
     with pytest.raises(RequestError, match="says size"):
         start_folder(str(complete), tmp_path / "start", wanted=Wanted(size=64))
+
+
+def test_new_experts_may_be_others(complete: Path, tmp_path: Path) -> None:
+    """One of them, of a rank as large as eight together, is the plain LoRA to compare with."""
+    wanted = Wanted(num_experts=1, rank=16)
+    with pytest.raises(RequestError, match=r"says num_experts, rank.*--new-experts"):
+        start_folder(str(complete), tmp_path / "start", wanted=wanted)
+    folder, _ = start_folder(str(complete), tmp_path / "start", wanted=wanted, new_experts=True)
+    old, made = Checkpoint.load(complete), Checkpoint.load(folder)
+    assert (made.config.num_experts, made.experts.experts, made.config.rank) == (1, 1, 16)
+    assert made.config.alpha / 16 == old.config.alpha / old.config.rank
+    batch = next(batches(PairFactory(made), Choice(ROUGH, 2), workers=0))
+    flow = FlowModel(made, NoiseLevels(), torch.device("cpu"))
+    assert torch.equal(
+        flow.route(flow.gate_logits_of(batch)), torch.ones(2, made.experts.blocks, 1)
+    )
+
+
+def test_an_anchor_that_would_not_exist_is_refused(complete: Path, tmp_path: Path) -> None:
+    shutil.copytree(complete, tmp_path / "other")
+    config = json.loads((tmp_path / "other/mot_config.json").read_text())
+    (tmp_path / "other/mot_config.json").write_text(json.dumps(config | {"anchor": 3}))
+    with pytest.raises(RequestError, match="give at least 4"):
+        start_folder(
+            str(tmp_path / "other"),
+            tmp_path / "start",
+            wanted=Wanted(num_experts=2),
+            new_experts=True,
+        )
+
+
+def test_a_lone_expert_trains(complete: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(toml_of(Recipe("short", STAGES, gate_start="categories", gate_samples=16)))
+    options = ["--model", complete, "--data", "drawn", "--out", tmp_path / "run"]
+    options += ["--recipe", recipe, "--workers", 0, "--new-experts", "--experts", 1, "--rank", 16]
+    result = _experts(*options)
+    assert result.exit_code == 0, result.output
+    done = Checkpoint.load(tmp_path / "run/checkpoint")
+    assert all(done.experts.pair(name).B.any() for name in done.experts.linears)
+
+
+def test_photos_belong_to_drawn_scenes(complete: Path, dataset: Path, tmp_path: Path) -> None:
+    options = ["--model", complete, "--data", dataset, "--photos", tmp_path]
+    result = _experts(*options, "--out", tmp_path / "run")
+    assert result.exit_code == 2
+    assert "--data drawn" in result.stderr
 
 
 def test_experts_can_be_left_aside(complete: Path, tmp_path: Path) -> None:
