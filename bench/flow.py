@@ -37,10 +37,14 @@ class FlowPlan:
     Attributes:
         samples: of every kind of mask, the categories in turn.
         split: kinds of objects that were trained on, or those held out.
+        sides: windows of tokens around the mask, as training takes them; empty: the whole canvas.
+        half: the transformer under bf16 autocast.
     """
 
     samples: int = 96
     split: Split = "train"
+    sides: tuple[int, ...] = ()
+    half: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +87,12 @@ def flow_losses(
             for name, mix in MASKS.items():
                 batch = factory.batch(
                     [
-                        factory.example(i, mix, plan.split, category=names[i % len(names)])
+                        factory.example(i, mix, plan.split, plan.sides, names[i % len(names)])
                         for i in places
                     ]
                 )
                 torch.manual_seed(start)
-                with torch.no_grad():
+                with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=plan.half):
                     loss, _ = flow.loss(batch, experts=True)
                 found[name].append(loss.item())
                 progress()

@@ -37,11 +37,19 @@ if TYPE_CHECKING:
 @click.option(
     "--data", type=click.Path(path_type=Path), help="A UniEdit data set; default: the drawn scenes."
 )
+@click.option("--whole", is_flag=True, help="All tokens, not the windows that mini learns on.")
+@click.option("--half", is_flag=True, help="The transformer in bf16, where the processor has it.")
 @click.option("--results", type=click.Path(path_type=Path, file_okay=False),
               default=Path("bench/results"), show_default=True,
               help="Folder whose flow.csv the rows are appended to.")  # fmt: skip
 def flow(
-    models: tuple[str, ...], samples: int, split: str, data: Path | None, results: Path
+    models: tuple[str, ...],
+    samples: int,
+    split: str,
+    data: Path | None,
+    whole: bool,
+    half: bool,
+    results: Path,
 ) -> None:
     """Flow-matching loss by kind of mask; every MODEL against the first, on the same noise.
 
@@ -53,9 +61,11 @@ def flow(
     from a2edit.bench.flow import MASKS, FlowPlan, flow_losses
     from a2edit.model.checkpoint import Checkpoint
     from a2edit.training.datasets.unieditsource import UniEditSource
+    from a2edit.training.stages import WINDOWS
 
     console = Console()
-    plan = FlowPlan(samples, "train" if split == "train" else "held_out")
+    sides = () if whole else WINDOWS
+    plan = FlowPlan(samples, "train" if split == "train" else "held_out", sides, half)
     source = UniEditSource(data) if data else None
     named = _labelled(models)
     found: dict[str, dict[str, NDArray[np.float64]]] = {}
