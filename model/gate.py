@@ -7,6 +7,8 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+GATE_WIDTH = 512  # the paper gives none
+
 
 class ConditioningGate(ModelMixin, ConfigMixin):
     """Gate over pooled target, reference and text features; it sees no noise and no timestep.
@@ -23,7 +25,7 @@ class ConditioningGate(ModelMixin, ConfigMixin):
         experts: int = 8,
         conditioning_channels: int = 320,
         context_channels: int = 4096,
-        width: int = 512,
+        width: int = GATE_WIDTH,
     ) -> None:
         super().__init__()
         self.target_proj = nn.Linear(conditioning_channels, width)

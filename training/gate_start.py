@@ -128,7 +128,14 @@ def wanted_logits(owners: Tensor, experts: int, anchor: int) -> Tensor:
 
 def _teach(gate: ConditioningGate, features: GateFeatures, wanted: Tensor, seed: int) -> None:
     """Minimise KL(wanted ‖ softmax of the logits) in every block; wanted [S, N]."""
-    generator = torch.Generator().manual_seed(seed)
+    # Autocast keeps a copy of every weight for as long as it is on: steps would not be seen.
+    with torch.autocast(wanted.device.type, enabled=False):
+        _descend(gate, features, wanted, torch.Generator().manual_seed(seed))
+
+
+def _descend(
+    gate: ConditioningGate, features: GateFeatures, wanted: Tensor, generator: torch.Generator
+) -> None:
     parameters = [parameter.requires_grad_(True) for parameter in gate.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.0, _STEPS)

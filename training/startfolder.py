@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 from a2edit.model.checkpoint import TOKENIZERS, find_checkpoint, folder_hash, link_tree, save_gate
 from a2edit.model.config import A2EDIT_FULL, CONFIG_NAME, MoTConfig
 from a2edit.model.experts import ExpertBank, routed_linears
-from a2edit.model.gate import ConditioningGate
+from a2edit.model.gate import GATE_WIDTH, ConditioningGate
 from a2edit.model.peft_files import save_experts
 from a2edit.runtime.errors import CheckpointError, RequestError
 
@@ -120,7 +120,7 @@ def _put_together(
         for path in TOKENIZERS.values():
             _complete_tokenizer(work / path)
         config = _config(source, work, wanted)
-        _write_new_experts(work, config, seed)
+        _write_new_experts(work, config, _gate_width(source), seed)
         text = json.dumps(config.to_dict(), indent=2, sort_keys=True)
         (work / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
         work.chmod(0o755)
@@ -172,7 +172,15 @@ def _config(source: Path, work: Path, wanted: Wanted) -> MoTConfig:
     return replace(wanted.changed(config), base_hash=folder_hash(work / "base"))
 
 
-def _write_new_experts(work: Path, config: MoTConfig, seed: int) -> None:
+def _gate_width(source: Path) -> int:
+    """Of the gate that the new one replaces, else the full size's."""
+    path = source / "gate" / "config.json"
+    if not path.is_file():
+        return GATE_WIDTH
+    return int(ConditioningGate.load_config(path.parent)["width"])
+
+
+def _write_new_experts(work: Path, config: MoTConfig, gate_width: int, seed: int) -> None:
     values = FluxTransformer2DModel.load_config(work / "base/transformer", local_files_only=True)
     with torch.device("meta"):
         transformer = FluxTransformer2DModel.from_config(values)
@@ -186,6 +194,7 @@ def _write_new_experts(work: Path, config: MoTConfig, seed: int) -> None:
         experts=config.num_experts,
         conditioning_channels=int(shape.in_channels) - int(shape.out_channels),
         context_channels=int(shape.joint_attention_dim),
+        width=gate_width,
     )
     gate.start_even()
     save_gate(gate, work / "gate")

@@ -58,6 +58,17 @@ def test_categories_wake_an_expert_of_their_own(tmp_path: Path) -> None:
     assert own.mean() > 2 * weights[..., 0].mean()
 
 
+def test_a_gate_learns_its_start_under_autocast_too(tmp_path: Path) -> None:
+    features, heads = _features(), []
+    for half in (False, True):
+        checkpoint = new_checkpoint(TINY, tmp_path)
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            start_gate(checkpoint.gate, features, checkpoint.config, "categories")
+        heads.append(checkpoint.gate.heads.weight)
+    assert torch.equal(*heads)
+
+
 def test_more_categories_than_experts_share_by_likeness() -> None:
     features = _features(categories=8)
     alike = features.reference.clone()

@@ -66,6 +66,7 @@ def test_new_experts_may_be_others(complete: Path, tmp_path: Path) -> None:
     old, made = Checkpoint.load(complete), Checkpoint.load(folder)
     assert (made.config.num_experts, made.experts.experts, made.config.rank) == (1, 1, 16)
     assert made.config.alpha / 16 == old.config.alpha / old.config.rank
+    assert made.gate.config.width == old.gate.config.width
     batch = next(batches(PairFactory(made), Choice(ROUGH, 2), workers=0))
     flow = FlowModel(made, NoiseLevels(), torch.device("cpu"))
     assert torch.equal(
