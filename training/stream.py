@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import multiprocessing
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -142,7 +143,7 @@ def batches(
     workers: int = 1,
     share: Share | None = None,
     group: int = 4,
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Endless batches, the same from any `first` batch on whatever ran before.
 
     The batches of all shares together are the batches of one process, row by row.
@@ -157,7 +158,17 @@ def batches(
         prefetch_factor=2 if workers else None,
         worker_init_fn=leave_signals_to_the_parent,
     )
+    before = set(multiprocessing.active_children())
+    rounds = iter(loader)
+    helpers = set(multiprocessing.active_children()) - before
     skip = first % group
-    for items in loader:
-        yield from items[skip:]
-        skip = 0
+    try:
+        for items in rounds:
+            yield from items[skip:]
+            skip = 0
+    finally:
+        del rounds  # torch asks its workers to end, and waits for a few seconds
+        for helper in helpers:
+            # One that was drawing all that time is past asking: it leaves SIGTERM to its parent,
+            # and the interpreter would wait for it for ever.
+            helper.kill()

@@ -1,6 +1,9 @@
 """Batches: the same by index, cut over processes, by category."""
 
+import multiprocessing
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +11,8 @@ import torch
 from a2edit.model.architectures import Architecture, new_checkpoint
 from a2edit.runtime.errors import RequestError
 from a2edit.training.data import Batch, PairFactory, window_around
-from a2edit.training.scenes import CATEGORIES
+from a2edit.training.datasets.source import DrawnScenes
+from a2edit.training.scenes import CATEGORIES, Sample, Split
 from a2edit.training.stages import FINE, ROUGH, Stage
 from a2edit.training.stream import CategoryChoice, Choice, Share, batches
 
@@ -75,3 +79,28 @@ def test_a_workers_batches_are_the_same(factory: PairFactory) -> None:
     choice = Choice(FINE, 2)
     with_worker = next(iter(batches(factory, choice, workers=1, group=1)))
     _assert_equal(next(batches(factory, choice, workers=0, group=1)), with_worker)
+
+
+class _Stuck(DrawnScenes):
+    """Draws a first batch, and then something very large."""
+
+    def sample(
+        self, index: int, size: int, split: Split = "train", category: str | None = None
+    ) -> Sample:
+        if index >= 2:
+            time.sleep(600)
+        return super().sample(index, size, split, category)
+
+
+def test_a_stream_that_is_dropped_leaves_no_process_behind(
+    small: Architecture, tmp_path: Path
+) -> None:
+    """Its worker, in the middle of a sample, hears no plea to end."""
+    factory = PairFactory(new_checkpoint(small, tmp_path), _Stuck())
+    before = multiprocessing.active_children()
+    stream = batches(factory, Choice(FINE, 2), workers=1, group=1)
+    next(stream)
+    (worker,) = set(multiprocessing.active_children()) - set(before)
+    stream.close()
+    worker.join(5)
+    assert not worker.is_alive()
