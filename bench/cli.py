@@ -9,11 +9,10 @@ from rich.table import Table
 from a2edit.bench.experts_command import experts
 from a2edit.bench.flow_command import flow
 from a2edit.bench.latency import Plan, measure
+from a2edit.bench.options import results_option
 from a2edit.bench.quality.command import quality
 from a2edit.bench.rows import Row, Setup, append_rows
 from a2edit.runtime.commands import Command, Group
-
-RESULTS = Path("bench/results")
 
 _bundle = click.option(
     "--bundle",
@@ -21,13 +20,6 @@ _bundle = click.option(
     default=Path("build/a2edit-mini"),
     show_default=True,
     help="The bundle to measure.",
-)
-_results = click.option(
-    "--results",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=RESULTS,
-    show_default=True,
-    help="Folder whose CSV files the rows are appended to.",
 )
 
 
@@ -38,7 +30,7 @@ def main() -> None:
 
 @main.command(cls=Command)
 @_bundle
-@_results
+@results_option("latency.csv")
 @click.option("--model", default="a2edit-mini", show_default=True, help="The reference's model.")
 @click.option("--baked", type=click.Path(path_type=Path), help="A second bundle, weights baked.")
 @click.option("--rounds", type=click.IntRange(min=3), default=9, show_default=True)
@@ -57,7 +49,7 @@ def latency(
 
 
 @main.command(cls=Command)
-@_results
+@results_option("training.csv")
 @click.option("--model", default="a2edit-mini", show_default=True, help="What training goes on.")
 @click.option("--steps", type=click.IntRange(min=4), default=12, show_default=True,
               help="Of every configuration, in visits of four that take turns.")  # fmt: skip

@@ -25,6 +25,7 @@ from a2edit.training.datasets.source import SampleSource
 from a2edit.training.flow import FlowModel, NoiseLevels
 from a2edit.training.masks import MaskMix
 from a2edit.training.scenes import Split
+from a2edit.training.stages import WINDOWS
 
 # Far from the indices that training, sheets and calibration draw from.
 _FIRST_INDEX = 1 << 37
@@ -43,6 +44,7 @@ class Plan:
         routes: K of the static routes that are to cover the requests.
         tolerance: predicted error up to which a route covers a request.
         split: of the kinds of objects: those that were trained on, or those held out.
+        half: the transformer under bf16 autocast.
     """
 
     samples: int = 320
@@ -50,6 +52,7 @@ class Plan:
     routes: int = 8
     tolerance: float = 0.05
     split: Split = "train"
+    half: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +130,12 @@ def _samples(
 ) -> tuple[Batch, list[str]]:
     names = factory.source.categories
     examples = [
-        factory.example(place, _EVERY, split, category=category or names[place % len(names)])
+        factory.example(place, _EVERY, split, WINDOWS, category or names[place % len(names)])
         for place in range(first, first + count)
     ]
     return factory.batch(examples), [example.sample.category for example in examples]
 
 
-@torch.no_grad()
 def _effects(
     checkpoint: Checkpoint,
     factory: PairFactory,
@@ -152,7 +154,8 @@ def _effects(
                 batch, _ = _samples(factory, _FIRST_INDEX + start, _BATCH, plan.split, category)
                 for column, expert in enumerate(experts):
                     torch.manual_seed(start)
-                    loss, _ = flow.loss(batch, experts=True, switched_off=expert)
+                    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=plan.half):
+                        loss, _ = flow.loss(batch, experts=True, switched_off=expert)
                     losses[row, column] += loss.item()
             progress("experts switched off", row + 1, len(names))
     finally:

@@ -9,11 +9,13 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
+from a2edit.bench.options import data_option, half_option, results_option, split_option
 from a2edit.bench.rows import Row, Setup, append_rows
 from a2edit.runtime.commands import Command
 
 if TYPE_CHECKING:
     from a2edit.bench.experts import Plan, Specialisation
+    from a2edit.training.scenes import Split
 
 
 @click.command(cls=Command)
@@ -46,16 +48,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Predicted error up to which a route covers a request.",
 )
-@click.option(
-    "--split",
-    type=click.Choice(["train", "held_out"]),
-    default="train",
-    show_default=True,
-    help="New samples of kinds trained on, or of kinds held out.",
-)
-@click.option(
-    "--data", type=click.Path(path_type=Path), help="A UniEdit data set; default: the drawn scenes."
-)
+@split_option
+@data_option
+@half_option
 @click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -63,17 +58,16 @@ if TYPE_CHECKING:
     show_default=True,
     help="Weights and effects by category, as a picture.",
 )
-@click.option("--results", type=click.Path(path_type=Path, file_okay=False),
-              default=Path("bench/results"), show_default=True,
-              help="Folder whose experts.csv the rows are appended to.")  # fmt: skip
+@results_option("experts.csv")
 def experts(
     model: str,
     samples: int,
     effects: int,
     routes: int,
     tolerance: float,
-    split: str,
+    split: "Split",
     data: Path | None,
+    half: bool,
     plot: Path,
     results: Path,
 ) -> None:
@@ -87,7 +81,7 @@ def experts(
 
     console = Console()
     checkpoint = Checkpoint.load(model)
-    plan = Plan(samples, effects, routes, tolerance, "train" if split == "train" else "held_out")
+    plan = Plan(samples, effects, routes, tolerance, split, half)
     with Progress(console=console) as bar:
         tasks: dict[str, TaskID] = {}
 

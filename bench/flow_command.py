@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from a2edit.bench.options import data_option, half_option, results_option, split_option
 from a2edit.bench.rows import Setup, append_rows
 from a2edit.runtime.commands import Command
 from a2edit.runtime.errors import RequestError
@@ -16,6 +17,8 @@ from a2edit.runtime.errors import RequestError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from a2edit.training.scenes import Split
 
 
 @click.command(cls=Command)
@@ -27,25 +30,15 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of every kind of mask, the categories in turn.",
 )
-@click.option(
-    "--split",
-    type=click.Choice(["train", "held_out"]),
-    default="train",
-    show_default=True,
-    help="New samples of kinds trained on, or of kinds held out.",
-)
-@click.option(
-    "--data", type=click.Path(path_type=Path), help="A UniEdit data set; default: the drawn scenes."
-)
+@split_option
+@data_option
 @click.option("--whole", is_flag=True, help="All tokens, not the windows that mini learns on.")
-@click.option("--half", is_flag=True, help="The transformer in bf16, where the processor has it.")
-@click.option("--results", type=click.Path(path_type=Path, file_okay=False),
-              default=Path("bench/results"), show_default=True,
-              help="Folder whose flow.csv the rows are appended to.")  # fmt: skip
+@half_option
+@results_option("flow.csv")
 def flow(
     models: tuple[str, ...],
     samples: int,
-    split: str,
+    split: "Split",
     data: Path | None,
     whole: bool,
     half: bool,
@@ -65,7 +58,7 @@ def flow(
 
     console = Console()
     sides = () if whole else WINDOWS
-    plan = FlowPlan(samples, "train" if split == "train" else "held_out", sides, half)
+    plan = FlowPlan(samples, split, sides, half)
     source = UniEditSource(data) if data else None
     named = _labelled(models)
     found: dict[str, dict[str, NDArray[np.float64]]] = {}

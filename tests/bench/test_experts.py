@@ -46,6 +46,7 @@ def test_the_command_prints_draws_and_keeps_rows(tmp_path: Path) -> None:
     randomise_experts(checkpoint)
     checkpoint.save(tmp_path / "model")
     arguments = ["experts", "--model", str(tmp_path / "model"), "--samples", "80", "--effects", "8"]
+    arguments += ["--half", "--split", "held_out"]
     arguments += ["--plot", str(tmp_path / "a.png"), "--results", str(tmp_path)]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output

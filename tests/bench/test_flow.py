@@ -48,11 +48,20 @@ def test_a_change_is_paired() -> None:
     assert found.error == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")
+def test_half_runs_in_half_the_digits(models: tuple[str, str]) -> None:
+    checkpoint = Checkpoint.load(models[1])
+    exact, half = (flow_losses(checkpoint, FlowPlan(16, half=h))["fine"] for h in (False, True))
+    assert 0 < np.abs(half / exact - 1).max() < 0.05
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")
+@pytest.mark.parametrize("more", [[], ["--whole", "--half"]])
 def test_the_command_compares_with_the_first_and_keeps_rows(
-    models: tuple[str, str], tmp_path: Path
+    models: tuple[str, str], tmp_path: Path, more: list[str]
 ) -> None:
     named = [f"plain={models[0]}", f"loud={models[1]}"]
-    arguments = ["flow", *named, "--samples", "16", "--results", str(tmp_path)]
+    arguments = ["flow", *named, *more, "--samples", "16", "--results", str(tmp_path)]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     with (tmp_path / "flow.csv").open(encoding="utf-8") as rows:
