@@ -40,7 +40,7 @@ class Plan:
 
     Attributes:
         samples: requests whose gate tables are read, the categories in turn.
-        effects: samples of a category that the experts are switched off on.
+        effects: samples of a category that the experts are switched off on; 0: leave it out.
         routes: K of the static routes that are to cover the requests.
         tolerance: predicted error up to which a route covers a request.
         split: of the kinds of objects: those that were trained on, or those held out.
@@ -65,7 +65,7 @@ class Specialisation:
         categories: rows of the two matrices.
         weights: mean gate weight by category and expert, [C, N].
         effects: by category and expert, [C, N]: the rise of the flow loss, as a share of it, when
-            that expert is switched off; above 0, it is missed.
+            that expert is switched off; above 0, it is missed. None if that was left out.
         covered: share of the requests that a static route serves within the tolerance.
         route_errors: predicted error of the nearest route, [S].
     """
@@ -74,7 +74,7 @@ class Specialisation:
     active: ActiveSets
     categories: tuple[str, ...]
     weights: NDArray[np.float64]
-    effects: NDArray[np.float64]
+    effects: NDArray[np.float64] | None
     covered: float
     route_errors: NDArray[np.float64]
 
@@ -113,13 +113,16 @@ def measure_experts(
     routes = cluster_routes(calibration, seen, metric, plan.routes)
     errors = metric.errors(asked, np.stack([route.table for route in routes])).min(1)
     order, weights = mean_weights(asked, shown)
-    effects = _effects(checkpoint, factory, flow, plan, progress)
+    effects = None
+    if plan.effects:
+        rows = [names.index(name) for name in order]
+        effects = _effects(checkpoint, factory, flow, plan, progress)[rows]
     return Specialisation(
         probe=probe_categories(asked, shown),
         active=active_sets(asked),
         categories=order,
         weights=weights,
-        effects=effects[[names.index(name) for name in order]],
+        effects=effects,
         covered=float((errors <= plan.tolerance).mean()),
         route_errors=errors,
     )

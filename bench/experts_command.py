@@ -1,7 +1,7 @@
 """`a2edit-bench experts`: have the experts of a checkpoint become different, and who wakes whom?"""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -14,6 +14,8 @@ from a2edit.bench.rows import Row, Setup, append_rows
 from a2edit.runtime.commands import Command
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from a2edit.bench.experts import Plan, Specialisation
     from a2edit.training.scenes import Split
 
@@ -29,10 +31,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--effects",
-    type=click.IntRange(min=8),
+    type=click.IntRange(min=0),
     default=16,
     show_default=True,
-    help="Samples a category on which every expert is switched off.",
+    help="Samples a category on which every expert is switched off (0: none is).",
 )
 @click.option(
     "--routes",
@@ -109,13 +111,26 @@ def _summary(found: "Specialisation", plan: "Plan") -> list[str]:
     shown = "; ".join(f"{'+'.join(map(str, members))} {share:.0%}" for members, share in sets)
     errors = found.route_errors
     median, late = np.median(errors), np.percentile(errors, 95)
+    missed = []
+    if (own := _own_effects(found)) is not None:
+        missed = [f"without its strongest expert a category's loss rises by {own.mean():+.1%}"
+                  f" on average ({own.min():+.1%} to {own.max():+.1%})"]  # fmt: skip
     return [
         f"category from the gate table: {probe.accuracy:.1%} right (chance {probe.chance:.1%})",
         f"mutual information: at least {probe.bits:.2f} of {probe.entropy:.2f} bits",
         f"active experts a block: {active.mean:.2f}; commonest sets: {shown}",
         f"{plan.routes} routes cover {found.covered:.1%} within {plan.tolerance:g}",
         f"predicted route error: median {median:.4f}, p95 {late:.4f}",
+        *missed,
     ]
+
+
+def _own_effects(found: "Specialisation") -> "NDArray[np.float64] | None":
+    """By category: the rise of its loss without the expert that the gate gives it most of."""
+    if found.effects is None:
+        return None
+    own: NDArray[np.float64] = found.effects[range(len(found.effects)), found.weights.argmax(1)]
+    return own
 
 
 def _rows(setup: Setup, found: "Specialisation") -> list[Row]:
@@ -126,43 +141,51 @@ def _rows(setup: Setup, found: "Specialisation") -> list[Row]:
         setup.row("requests covered by static routes", "%", [100 * found.covered]),
         setup.row("predicted route error", "%", (100 * found.route_errors).tolist()),
     ]
-    for expert, effects in enumerate(found.effects.T):
+    if (own := _own_effects(found)) is not None:
+        subject = "its strongest expert switched off, rise of the loss, by category"
+        rows.append(setup.row(subject, "%", (100 * own).tolist()))
+    for expert, effects in enumerate([] if found.effects is None else found.effects.T):
         subject = f"expert {expert} switched off, rise of the loss, by category"
         rows.append(setup.row(subject, "%", (100 * effects).tolist()))
     return rows
 
 
 def _table(found: "Specialisation") -> Table:
-    """Rise of the loss by category and expert, in percent; the mean weight in brackets."""
-    table = Table(title="loss without the expert, % (its mean weight)", box=None)
+    """Mean weight by category and expert; before it the rise of the loss, in percent."""
+    title = (
+        "mean weight" if found.effects is None else "loss without the expert, % (its mean weight)"
+    )
+    table = Table(title=title, box=None)
     table.add_column("category")
     for expert in range(found.weights.shape[1]):
         table.add_column(str(expert), justify="right")
     for row, category in enumerate(found.categories):
-        cells = (
-            f"{100 * effect:+.1f} ({weight:.2f})"
-            for effect, weight in zip(found.effects[row], found.weights[row], strict=True)
-        )
+        cells = [f"{weight:.2f}" for weight in found.weights[row]]
+        if found.effects is not None:
+            rises = found.effects[row]
+            cells = [f"{100 * r:+.1f} ({w})" for r, w in zip(rises, cells, strict=True)]
         table.add_row(category, *cells)
     return table
 
 
 def draw(found: "Specialisation", path: Path) -> None:
-    """Two heat maps, category by expert: mean gate weight, and loss when switched off."""
+    """Heat maps, category by expert: mean gate weight, and loss when switched off."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    percent = 100 * found.effects
-    reach = max(float(np.abs(percent).max()), 1e-6)
-    maps = (
-        ("mean gate weight", found.weights, {"cmap": "Blues", "vmin": 0}, ".2f"),
-        ("rise of the loss without the expert, %", percent,
-         {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach}, ".1f"),
-    )  # fmt: skip
-    for axis, (title, values, style, shown) in zip(axes, maps, strict=True):
+    maps: list[tuple[str, NDArray[np.float64], dict[str, Any], str]] = [
+        ("mean gate weight", found.weights, {"cmap": "Blues", "vmin": 0}, ".2f")
+    ]
+    if found.effects is not None:
+        percent = 100 * found.effects
+        reach = max(float(np.abs(percent).max()), 1e-6)
+        style = {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach}
+        maps.append(("rise of the loss without the expert, %", percent, style, ".1f"))
+    size = (5.5 * len(maps), 4.2)
+    figure, grid = plt.subplots(1, len(maps), figsize=size, layout="constrained", squeeze=False)
+    for axis, (title, values, style, shown) in zip(grid[0], maps, strict=True):
         image = axis.imshow(values, aspect="auto", **style)
         axis.set_title(title)
         axis.set_xlabel("expert")

@@ -28,6 +28,7 @@ def test_figures_have_their_shapes_and_an_expert_that_does_nothing_is_not_missed
         bias = checkpoint.gate.heads.bias.view(-1, 8)
         bias[:, 5] += 8
     found = measure_experts(checkpoint, Plan(samples=40, effects=8, routes=2))
+    assert found.effects is not None
     assert found.weights.shape == found.effects.shape == (8, 8)
     assert len(found.categories) == 8
     assert np.allclose(found.effects[:, 3], 0)
@@ -54,4 +55,17 @@ def test_the_command_prints_draws_and_keeps_rows(tmp_path: Path) -> None:
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width > 1000
     with (tmp_path / "experts.csv").open(encoding="utf-8") as rows:
-        assert len(list(csv.DictReader(rows))) == 5 + 8
+        assert len(list(csv.DictReader(rows))) == 5 + 1 + 8
+
+
+def test_switching_off_can_be_left_out(tmp_path: Path) -> None:
+    checkpoint = new_checkpoint(SMALL, tmp_path / "tokenizers")
+    checkpoint.save(tmp_path / "model")
+    arguments = ["experts", "--model", str(tmp_path / "model"), "--samples", "80", "--effects", "0"]
+    arguments += ["--plot", str(tmp_path / "a.png"), "--results", str(tmp_path)]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.width < 1000
+    with (tmp_path / "experts.csv").open(encoding="utf-8") as rows:
+        assert len(list(csv.DictReader(rows))) == 5
