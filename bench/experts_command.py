@@ -113,8 +113,8 @@ def _summary(found: "Specialisation", plan: "Plan") -> list[str]:
     median, late = np.median(errors), np.percentile(errors, 95)
     missed = []
     if (own := _own_effects(found)) is not None:
-        missed = [f"without its strongest expert a category's loss rises by {own.mean():+.1%}"
-                  f" on average ({own.min():+.1%} to {own.max():+.1%})"]  # fmt: skip
+        changes = f"{own.mean():+.1%} on average, {own.min():+.1%} to {own.max():+.1%}"
+        missed = [f"a category's loss without its strongest expert: {changes}"]
     return [
         f"category from the gate table: {probe.accuracy:.1%} right (chance {probe.chance:.1%})",
         f"mutual information: at least {probe.bits:.2f} of {probe.entropy:.2f} bits",

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
@@ -42,6 +43,7 @@ def test_figures_have_their_shapes_and_an_expert_that_does_nothing_is_not_missed
     assert not any(isinstance(module, MixtureLinear) for module in checkpoint.transformer.modules())
 
 
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")
 def test_the_command_prints_draws_and_keeps_rows(tmp_path: Path) -> None:
     checkpoint = new_checkpoint(SMALL, tmp_path / "tokenizers")
     randomise_experts(checkpoint)
