@@ -287,6 +287,11 @@ def _save_part(module: Any, path: Path, dtype: torch.dtype) -> None:
     # A copy, because a round trip through fp16 would change the weights of a model in training;
     # the plain `to`, because diffusers' own one warns of what we mean to do.
     nn.Module.to(copy.deepcopy(module), dtype).save_pretrained(path)
+    # Diffusers notes where it loaded from: a path of this machine, which would also make the
+    # same weights hash differently elsewhere.
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    config.pop("_name_or_path", None)
+    _write_json(path / "config.json", config)
 
 
 def _model_index(checkpoint: Checkpoint) -> dict[str, Any]:

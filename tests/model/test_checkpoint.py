@@ -28,6 +28,15 @@ def test_saving_does_not_touch_the_model(tiny: Checkpoint, tmp_path: Path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["half"]
 
 
+def test_where_it_was_loaded_from_is_not_written(tiny_folder: Path, tmp_path: Path) -> None:
+    Checkpoint.load(tiny_folder).save(tmp_path / "again", torch.float32)
+    for path in (tmp_path / "again").rglob("*.json"):
+        assert str(tiny_folder) not in path.read_text(encoding="utf-8"), path
+    again = json.loads((tmp_path / "again/mot_config.json").read_text(encoding="utf-8"))
+    first = json.loads((tiny_folder / "mot_config.json").read_text(encoding="utf-8"))
+    assert again["base_hash"] == first["base_hash"]
+
+
 @pytest.mark.parametrize("config", [A2EDIT_MINI, A2EDIT_FULL, TINY.mot, MINI.mot])
 def test_presets_round_trip(config: MoTConfig) -> None:
     assert MoTConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
