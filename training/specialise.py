@@ -40,7 +40,7 @@ def imbalance(logits: Tensor) -> Tensor:
 def own_entropy(logits: Tensor) -> Tensor:
     """Entropy of a sample's table as a share of log N, mean over samples and blocks: 0 to 1."""
     logs = torch.log_softmax(logits, -1)
-    return -(logs.exp() * logs).sum(-1).mean() / math.log(logits.shape[-1])
+    return -(logs.exp() * logs).sum(-1).mean() / _largest_entropy(logits.shape[-1])
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from a2edit.training.data import PairFactory
 from a2edit.training.datasets import DrawnScenes, write_samples
 from a2edit.training.datasets.draw import export_source
 from a2edit.training.flow import FlowModel, NoiseLevels
+from a2edit.training.metrics import read_metrics
 from a2edit.training.recipe import Recipe, toml_of
 from a2edit.training.stages import BOX, FINE, ROUGH, Stage
 from a2edit.training.startfolder import Wanted, start_folder
@@ -96,6 +97,8 @@ def test_a_lone_expert_trains(complete: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     done = Checkpoint.load(tmp_path / "run/checkpoint")
     assert all(done.experts.pair(name).B.any() for name in done.experts.linears)
+    last = read_metrics(tmp_path / "run/metrics.csv")[-1]
+    assert (float(last["active"]), float(last["own_entropy"])) == (1, 0)
 
 
 def test_photos_belong_to_drawn_scenes(complete: Path, dataset: Path, tmp_path: Path) -> None:
