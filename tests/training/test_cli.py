@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from a2edit.model.checkpoint import PRETRAINED, Checkpoint
 from a2edit.training.cli import main
+from a2edit.training.stages import MINI_STAGES
 
 
 def _refused(*options: str) -> Result:
@@ -72,8 +73,8 @@ def test_restart_keeps_what_it_starts_from(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_terminated_command_says_so_and_can_be_repeated(tmp_path: Path) -> None:
     """The command as users run it: SIGTERM in the middle, then the same command again."""
-    stages = ["autoencoder", "base", "base-decay", "fine", "rough", "box"]
-    steps = [f"--steps={name}={4 if name == 'autoencoder' else 0}" for name in stages]
+    names = [stage.name for stage in MINI_STAGES]
+    steps = [f"--steps={name}={4 if name == 'autoencoder' else 0}" for name in names]
     options = [*steps, "--from", "a2edit-mini", "--no-sheets", "--out", str(tmp_path)]
     command = [sys.executable, "-m", "a2edit.training.cli", "mini", *options]
     with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as process:
