@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from a2edit.bench.flow import BATCH, fresh_batch, loss_of
 from a2edit.calibration.gram import checkpoint_metric
 from a2edit.calibration.routes import cluster_routes
 from a2edit.calibration.specialisation import (
@@ -20,7 +21,7 @@ from a2edit.calibration.specialisation import (
 )
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import eject, inject
-from a2edit.training.data import Batch, PairFactory
+from a2edit.training.data import PairFactory
 from a2edit.training.datasets.source import SampleSource
 from a2edit.training.flow import FlowModel, NoiseLevels
 from a2edit.training.masks import MaskMix
@@ -31,7 +32,6 @@ from a2edit.training.stages import WINDOWS
 _FIRST_INDEX = 1 << 37
 _ROUTES_INDEX = 1 << 38
 _EVERY = MaskMix(fine=1, rough=1, box=1, free=1)
-_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +99,12 @@ def measure_experts(
 
     def tables(first: int, split: Split, what: str) -> tuple[NDArray[np.float32], list[str]]:
         found, shown = [], []
-        for start in range(0, plan.samples, _BATCH):
-            batch, categories = _samples(factory, first + start, _BATCH, split)
+        for start in range(0, plan.samples, BATCH):
+            batch, categories = fresh_batch(factory, _EVERY, first + start, split, sides=WINDOWS)
             with torch.no_grad():
                 found.append(flow.route(flow.gate_logits_of(batch)).numpy())
             shown += categories
-            progress(what, start + _BATCH, plan.samples)
+            progress(what, start + BATCH, plan.samples)
         return np.concatenate(found), shown
 
     asked, shown = tables(_FIRST_INDEX, plan.split, "gate tables")
@@ -128,17 +128,6 @@ def measure_experts(
     )
 
 
-def _samples(
-    factory: PairFactory, first: int, count: int, split: Split, category: str | None = None
-) -> tuple[Batch, list[str]]:
-    names = factory.source.categories
-    examples = [
-        factory.example(place, _EVERY, split, WINDOWS, category or names[place % len(names)])
-        for place in range(first, first + count)
-    ]
-    return factory.batch(examples), [example.sample.category for example in examples]
-
-
 def _effects(
     checkpoint: Checkpoint,
     factory: PairFactory,
@@ -153,13 +142,19 @@ def _effects(
     inject(checkpoint.transformer, checkpoint.experts)
     try:
         for row, category in enumerate(names):
-            for start in range(0, plan.effects, _BATCH):
-                batch, _ = _samples(factory, _FIRST_INDEX + start, _BATCH, plan.split, category)
+            for start in range(0, plan.effects, BATCH):
+                batch, _ = fresh_batch(
+                    factory,
+                    _EVERY,
+                    _FIRST_INDEX + start,
+                    plan.split,
+                    sides=WINDOWS,
+                    category=category,
+                )
                 for column, expert in enumerate(experts):
-                    torch.manual_seed(start)
-                    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=plan.half):
-                        loss, _ = flow.loss(batch, experts=True, switched_off=expert)
-                    losses[row, column] += loss.item()
+                    losses[row, column] += loss_of(
+                        flow, batch, start, half=plan.half, switched_off=expert
+                    )
             progress("experts switched off", row + 1, len(names))
     finally:
         checkpoint.experts.weights = None

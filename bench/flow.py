@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import eject, inject
-from a2edit.training.data import PairFactory
+from a2edit.training.data import Batch, PairFactory
 from a2edit.training.datasets.source import SampleSource
 from a2edit.training.flow import FlowModel, NoiseLevels
 from a2edit.training.masks import MaskMix
@@ -27,7 +27,7 @@ MASKS = MappingProxyType(
 )
 # Far from the indices that training, sheets, calibration and the experts' bench draw from.
 _FIRST_INDEX = 1 << 39
-_BATCH = 8
+BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,28 +78,49 @@ def flow_losses(
     """
     factory = PairFactory(checkpoint, source)
     flow = FlowModel(checkpoint, NoiseLevels(), torch.device("cpu"))
-    names = factory.source.categories
     found: dict[str, list[float]] = {name: [] for name in MASKS}
     inject(checkpoint.transformer, checkpoint.experts)
     try:
-        for start in range(0, plan.samples, _BATCH):
-            places = range(_FIRST_INDEX + start, _FIRST_INDEX + start + _BATCH)
+        for start in range(0, plan.samples, BATCH):
             for name, mix in MASKS.items():
-                batch = factory.batch(
-                    [
-                        factory.example(i, mix, plan.split, plan.sides, names[i % len(names)])
-                        for i in places
-                    ]
+                batch, _ = fresh_batch(
+                    factory, mix, _FIRST_INDEX + start, plan.split, sides=plan.sides
                 )
-                torch.manual_seed(start)
-                with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=plan.half):
-                    loss, _ = flow.loss(batch, experts=True)
-                found[name].append(loss.item())
+                loss = loss_of(flow, batch, start, half=plan.half)
+                found[name].append(loss)
                 progress()
     finally:
         checkpoint.experts.weights = None
         eject(checkpoint.transformer, checkpoint.experts)
     return {name: np.array(values) for name, values in found.items()}
+
+
+def fresh_batch(
+    factory: PairFactory,
+    mix: MaskMix,
+    first: int,
+    split: Split,
+    *,
+    sides: tuple[int, ...],
+    category: str | None = None,
+) -> tuple[Batch, list[str]]:
+    """Eight samples from index `first` on and what they show: one category, or all in turn."""
+    names = factory.source.categories
+    examples = [
+        factory.example(place, mix, split, sides, category or names[place % len(names)])
+        for place in range(first, first + BATCH)
+    ]
+    return factory.batch(examples), [example.sample.category for example in examples]
+
+
+def loss_of(
+    flow: FlowModel, batch: Batch, seed: int, *, half: bool, switched_off: int | None = None
+) -> float:
+    """The loss with injected experts, on the noise that belongs to `seed`."""
+    torch.manual_seed(seed)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+        loss, _ = flow.loss(batch, experts=True, switched_off=switched_off)
+    return loss.item()
 
 
 def change(losses: Sequence[float] | NDArray[np.float64],

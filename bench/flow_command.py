@@ -51,7 +51,7 @@ def flow(
     from a2edit.bench.reference import quiet
 
     quiet()
-    from a2edit.bench.flow import MASKS, FlowPlan, flow_losses
+    from a2edit.bench.flow import BATCH, MASKS, FlowPlan, flow_losses
     from a2edit.model.checkpoint import Checkpoint
     from a2edit.training.datasets.unieditsource import UniEditSource
     from a2edit.training.stages import WINDOWS
@@ -65,7 +65,7 @@ def flow(
     rows = []
     with Progress(console=console) as bar:
         for label, model in named.items():
-            task = bar.add_task(label, total=-(-samples // 8) * len(MASKS))
+            task = bar.add_task(label, total=-(-samples // BATCH) * len(MASKS))
             checkpoint = Checkpoint.load(model)
             found[label] = flow_losses(checkpoint, plan, source, partial(bar.advance, task))
             setup = Setup.here(f"flow, {split} kinds", label, checkpoint.config.steps)
@@ -86,7 +86,8 @@ def _labelled(models: tuple[str, ...]) -> dict[str, str]:
 
 def _split(model: str) -> tuple[str, str]:
     label, equals, folder = model.partition("=")
-    return (label, folder) if equals else (model, model)
+    # A folder's own name may hold an equals sign.
+    return (label, folder) if equals and not Path(model).is_dir() else (model, model)
 
 
 def _table(found: "dict[str, dict[str, NDArray[np.float64]]]") -> Table:

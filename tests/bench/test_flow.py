@@ -1,6 +1,7 @@
 """The loss bench: paired, and moved by what moves a loss."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,12 @@ def test_the_command_compares_with_the_first_and_keeps_rows(
     assert [(row["model"], row["subject"]) for row in found] == [
         (model, mask) for model in ("plain", "loud") for mask in MASKS
     ]
+
+
+def test_a_folder_may_have_an_equals_sign(models: tuple[str, str], tmp_path: Path) -> None:
+    shutil.copytree(models[0], tmp_path / "rank=2")
+    arguments = ["flow", str(tmp_path / "rank=2"), "--samples", "16", "--results", str(tmp_path)]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
 
 
 @pytest.mark.parametrize("wrong", [["missing"], ["a=x", "a=y"]])
