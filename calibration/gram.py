@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from a2edit.runtime.metric import RouteMetric
+
 if TYPE_CHECKING:
     from a2edit.model.checkpoint import Checkpoint
 
@@ -39,36 +41,14 @@ class LinearFactors:
     moments: NDArray[np.float32] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """Gram matrices gram [L, N, N] and the energy of the base outputs [L], both float64."""
-
-    gram: Float64Array
-    energy: Float64Array
-
-    def errors(self, tables: NDArray[np.floating], routes: NDArray[np.floating]) -> Float64Array:
-        """Predicted relative error of serving each table by each route (SPEC §5).
-
-        sqrt( Σ_l (w_l−r_l)ᵀ G_l (w_l−r_l) / Σ_l energy_l )
-
-        Args:
-            tables: [S, L, N].
-            routes: [K, L, N].
-
-        Returns:
-            [S, K].
-        """
-        gaps = tables[:, None].astype(np.float64) - routes[None].astype(np.float64)
-        squares = np.einsum("skli,lij,sklj->sk", gaps, self.gram, gaps, optimize=True)
-        return np.sqrt(np.maximum(squares, 0) / max(self.energy.sum(), np.finfo(np.float64).tiny))
-
-    def transform(self, tables: NDArray[np.floating]) -> Float64Array:
-        """Tables [S, L, N] → [S, L·N] in which Euclid's distance is `errors`: w ↦ G^{1/2} w."""
-        values, vectors = np.linalg.eigh(self.gram)
-        # Rounding may leave eigenvalues a little below zero; a Gram matrix has none.
-        root = vectors * np.sqrt(np.maximum(values, 0))[:, None, :]
-        scale = np.sqrt(max(self.energy.sum(), np.finfo(np.float64).tiny))
-        return np.einsum("sli,lij->slj", tables, root).reshape(len(tables), -1) / scale
+def to_euclid(metric: RouteMetric, tables: NDArray[np.floating]) -> Float64Array:
+    """Tables [S, L, N] → [S, L·N] in which Euclid's distance is `metric.errors`: w ↦ G^{1/2} w."""
+    values, vectors = np.linalg.eigh(metric.gram)
+    # Rounding may leave eigenvalues a little below zero; a Gram matrix has none.
+    root = vectors * np.sqrt(np.maximum(values, 0))[:, None, :]
+    places = np.einsum("sli,lij->slj", tables, root).reshape(len(tables), -1)
+    found: Float64Array = places / np.sqrt(metric.energy)
+    return found
 
 
 def gram_matrix(linear: LinearFactors, scale: float) -> Float64Array:
@@ -94,16 +74,18 @@ def base_energy(linear: LinearFactors) -> float:
     return float((squares if linear.moments is None else squares * linear.moments).sum())
 
 
-def metric_of(linears: Iterable[LinearFactors], scale: float, blocks: int, experts: int) -> Metric:
+def metric_of(
+    linears: Iterable[LinearFactors], scale: float, blocks: int, experts: int
+) -> RouteMetric:
     """Sum the linears of every block; the linears may come from a generator, one at a time."""
-    gram, energy = np.zeros((blocks, experts, experts)), np.zeros(blocks)
+    gram, energy = np.zeros((blocks, experts, experts)), 0.0
     for linear in linears:
         gram[linear.block] += gram_matrix(linear, scale)
-        energy[linear.block] += base_energy(linear)
-    return Metric(gram, energy)
+        energy += base_energy(linear)
+    return RouteMetric(gram, max(energy, np.finfo(np.float64).tiny))
 
 
-def checkpoint_metric(checkpoint: Checkpoint) -> Metric:
+def checkpoint_metric(checkpoint: Checkpoint) -> RouteMetric:
     """The data-free metric of a checkpoint's experts."""
     bank, transformer = checkpoint.experts, checkpoint.transformer
 

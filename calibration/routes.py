@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from a2edit.calibration.gram import Metric
+from a2edit.calibration.gram import to_euclid
 from a2edit.runtime.errors import RequestError
+from a2edit.runtime.metric import RouteMetric
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Route:
 def cluster_routes(
     tables: NDArray[np.floating],
     categories: Sequence[str],
-    metric: Metric,
+    metric: RouteMetric,
     count: int,
     seed: int = 0,
 ) -> list[Route]:
@@ -61,7 +62,7 @@ def cluster_routes(
             f"routes: {len(tables)} gate tables were traced, or some hold NaN or infinity; "
             "check the checkpoint's gate/"
         )
-    places = metric.transform(tables)
+    places = to_euclid(metric, tables)
     # Rounded to what fp32 can tell apart: k-means must not be asked to split equal points.
     span = max(float(np.abs(places).max()), np.finfo(np.float64).tiny)
     distinct = len(np.unique(np.round(places / span, 6), axis=0))

@@ -20,11 +20,11 @@ from a2edit.export.settings import BuildSettings, build_code_hash, sample_code_h
 from a2edit.runtime.errors import EngineError
 
 if TYPE_CHECKING:
-    from a2edit.calibration.gram import Metric
     from a2edit.calibration.routes import Route
     from a2edit.calibration.traces import EncodedSample
     from a2edit.model.checkpoint import Checkpoint
     from a2edit.model.graphs import DitGraph, GraphModule
+    from a2edit.runtime.metric import RouteMetric
 
 DIT = "dit"
 GRAPH_NAMES = (
@@ -99,7 +99,7 @@ class _Source:
         return graph
 
     @cached_property
-    def metric(self) -> Metric:
+    def metric(self) -> RouteMetric:
         from a2edit.calibration.gram import checkpoint_metric
 
         return checkpoint_metric(self.checkpoint)
@@ -222,7 +222,7 @@ class _Build:
                         {**_fields(route), "table": route.table.tolist()} for route in routes
                     ],
                     "gram": metric.gram.tolist(),
-                    "energy": metric.energy.tolist(),
+                    "energy": metric.energy,
                 },
             )
 

@@ -151,7 +151,7 @@ def _manifest(
         },
         route_metric=MetricEntry(
             gram=tuple(tuple(tuple(row) for row in block) for block in found["gram"]),
-            energy=tuple(found["energy"]),
+            energy=found["energy"],
             tolerance=pieces.settings.tolerance,
         ),
         engines={

@@ -13,13 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from a2edit.runtime.engines.base import GraphSpec, TensorSpec
 from a2edit.runtime.errors import BundleError
 from a2edit.runtime.images import atomic_path
+from a2edit.runtime.metric import RouteMetric
 from a2edit.runtime.sampler import Shift
 from a2edit.runtime.spec import ModelSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 # What an edit cannot do without.
 GRAPHS = (
@@ -91,8 +94,33 @@ class MetricEntry:
     """What a wrong expert weight costs (SPEC §5)."""
 
     gram: tuple[tuple[tuple[float, ...], ...], ...]  # [L][N][N]
-    energy: tuple[float, ...]  # [L]
-    tolerance: float
+    energy: float  # of the output that errors are relative to
+    tolerance: float  # the predicted error up to which a static route is good enough
+
+    @property
+    def metric(self) -> RouteMetric:
+        return RouteMetric(np.asarray(self.gram, np.float64), self.energy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeEntry:
+    """What a route that was not built ahead is merged from.
+
+    `file` (safetensors, mapped into memory) holds for every routed linear "<linear>.weight", the
+    pristine base [out, in], and the experts "<linear>.A" [N, r, in] and "<linear>.B" [N, out, r].
+    """
+
+    file: str
+    scale: float  # α/r
+    blocks: Mapping[str, int]  # linear -> row of the gate table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationEntry:
+    """The gate tables that the routes were made from: "tables" float32 [S, L, N] in `file`."""
+
+    file: str
+    categories: tuple[str, ...]  # [S], what each sample shows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +150,8 @@ class Manifest:
     route_metric: MetricEntry
     engines: Mapping[str, Mapping[str, EngineEntry]]  # target -> graph -> engine
     files: Mapping[str, FileEntry]
+    merge: MergeEntry | None = None  # None: built with --routes-only
+    calibration: CalibrationEntry | None = None
     precision: Json = field(default_factory=dict)
     verification: Json = field(default_factory=dict)
     tools: Json = field(default_factory=dict)
@@ -217,7 +247,11 @@ def manifest_from_json(content: Mapping[str, Any]) -> Manifest:
             for name, entry in _object(value, "routes").items()
         },
         route_metric=lambda value: _build(
-            MetricEntry, value, "route_metric", gram=_tuples, energy=_tuples
+            MetricEntry, value, "route_metric", gram=_tuples, energy=_positive
+        ),
+        merge=lambda value: value and _build(MergeEntry, value, "merge"),
+        calibration=lambda value: (
+            value and _build(CalibrationEntry, value, "calibration", categories=_tuples)
         ),
         engines=lambda value: {
             target: _table(EngineEntry, graphs, f"engines.{target}")
@@ -266,6 +300,12 @@ def _tensors(value: Any) -> tuple[TensorSpec, ...]:
     return tuple(_build(TensorSpec, entry, "tensor", shape=tuple) for entry in value)
 
 
+def _positive(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise BundleError(f"route_metric.energy is {value!r}: it must be above 0")
+    return float(value)
+
+
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
@@ -275,6 +315,7 @@ def _check_references(manifest: Manifest) -> None:
     named = [entry.file for entry in manifest.tokenizers.values()]
     named += [entry.file for entry in manifest.graphs.values()]
     named += [entry.file for entry in manifest.weight_sets.values()]
+    named += [entry.file for entry in (manifest.merge, manifest.calibration) if entry]
     named += [entry.file for graphs in manifest.engines.values() for entry in graphs.values()]
     if unlisted := sorted(set(named) - manifest.files.keys()):
         raise BundleError(f"files are named but not listed: {', '.join(unlisted)}")
@@ -297,5 +338,9 @@ def _check_references(manifest: Manifest) -> None:
             raise BundleError(f"routes.{name}.table is not {blocks} rows of {experts} weights")
     gram = manifest.route_metric.gram
     square = all(len(g) == experts and all(len(row) == experts for row in g) for g in gram)
-    if len(gram) != blocks or not square or len(manifest.route_metric.energy) != blocks:
+    if len(gram) != blocks or not square:
         raise BundleError(f"route_metric is not for {blocks} blocks of {experts} experts")
+    if manifest.merge:
+        rows = set(manifest.merge.blocks.values())
+        if not rows <= set(range(blocks)):
+            raise BundleError(f"merge.blocks names rows outside of {blocks} blocks")

@@ -22,27 +22,6 @@ class RouteChoice:
     supply: str  # "loaded" from the bundle now, or "cached" in memory
 
 
-class RouteMetric:
-    """The predicted route error: how far running r is from what the gate asked, w.
-
-    sqrt( sum_l (w_l - r_l)' G_l (w_l - r_l) / sum_l energy_l ), relative to the energy of the
-    base model's output.
-    """
-
-    def __init__(self, entry: MetricEntry) -> None:
-        self.gram = np.asarray(entry.gram, np.float64)  # [L, N, N]
-        self.energy = max(float(np.sum(entry.energy)), np.finfo(np.float64).tiny)
-        self.tolerance = entry.tolerance
-
-    def errors(self, wanted: FloatArray, tables: FloatArray) -> NDArray[np.float64]:
-        """[L,N] against [K,L,N] -> [K]."""
-        gap = tables.astype(np.float64) - wanted.astype(np.float64)
-        squared = np.einsum("kln,lnm,klm->k", gap, self.gram, gap)
-        # rounding may take a zero below zero
-        distance: NDArray[np.float64] = np.sqrt(np.maximum(squared, 0.0) / self.energy)
-        return distance
-
-
 class RouteStore:
     """The bundle's static routes. A set is read when it is first chosen, and then kept.
 
@@ -55,7 +34,7 @@ class RouteStore:
         metric: MetricEntry,
         load: Callable[[str], WeightSet],
     ) -> None:
-        self.metric = RouteMetric(metric)
+        self.metric, self.tolerance = metric.metric, metric.tolerance
         self._entries = dict(routes)
         self._names = list(routes)
         self._tables = np.array([routes[name].table for name in self._names], np.float64)
@@ -69,7 +48,7 @@ class RouteStore:
 
     def nearest(self, gate_weights: FloatArray) -> tuple[str, float]:
         """The route with the smallest predicted error, the first on ties, and that error."""
-        errors = self.metric.errors(gate_weights, self._tables)
+        errors = self.metric.errors(gate_weights[None], self._tables)[0]
         best = int(np.argmin(errors))
         return self._names[best], float(errors[best])
 

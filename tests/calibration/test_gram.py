@@ -4,9 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from a2edit.calibration.gram import LinearFactors, Metric, gram_matrix, metric_of
-from a2edit.runtime.manifest import MetricEntry
-from a2edit.runtime.routing import RouteMetric
+from a2edit.calibration.gram import LinearFactors, gram_matrix, metric_of, to_euclid
+from a2edit.runtime.metric import RouteMetric
 
 N, RANK, SCALE = 3, 2, 1.5
 SEEDS = st.integers(0, 2**32 - 1)
@@ -56,26 +55,12 @@ def test_errors_are_euclids_distance_after_the_transform(seed: int) -> None:
     rng = np.random.default_rng(seed)
     tables, routes = rng.uniform(size=(5, 2, N)), rng.uniform(size=(3, 2, N))
     errors = metric.errors(tables, routes)
-    gaps = metric.transform(tables)[:, None] - metric.transform(routes)[None]
+    gaps = to_euclid(metric, tables)[:, None] - to_euclid(metric, routes)[None]
     np.testing.assert_allclose(errors, np.linalg.norm(gaps, axis=-1), rtol=1e-6, atol=1e-9)
 
 
-def test_the_runtime_predicts_the_same_errors() -> None:
-    metric = metric_of((linear(i, block=i % 2) for i in range(4)), SCALE, 2, N)
-    rng = np.random.default_rng(0)
-    table, routes = rng.uniform(size=(2, N)), rng.uniform(size=(3, 2, N))
-    entry = MetricEntry(
-        gram=tuple(tuple(map(tuple, block)) for block in metric.gram.tolist()),
-        energy=tuple(metric.energy.tolist()),
-        tolerance=0.05,
-    )
-    np.testing.assert_allclose(
-        RouteMetric(entry).errors(table, routes), metric.errors(table[None], routes)[0], rtol=1e-12
-    )
-
-
 def test_experts_that_do_nothing_cost_nothing() -> None:
-    metric = Metric(np.zeros((1, N, N)), np.zeros(1))
+    metric = RouteMetric(np.zeros((1, N, N)), 1.0)
     tables = np.random.default_rng(0).uniform(size=(2, 1, N))
     assert metric.errors(tables, tables[::-1]).tolist() == [[0, 0], [0, 0]]
-    assert np.isfinite(metric.transform(tables)).all()
+    assert np.isfinite(to_euclid(metric, tables)).all()

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from a2edit.calibration.gram import Metric
 from a2edit.calibration.routes import cluster_routes
 from a2edit.runtime.errors import RequestError
+from a2edit.runtime.metric import RouteMetric
 
 L, N = 2, 4
-PLAIN = Metric(np.stack([np.eye(N)] * L), np.ones(L))
+PLAIN = RouteMetric(np.stack([np.eye(N)] * L), float(L))
 
 
 def tables(seed: int, samples: int, distinct: int) -> np.ndarray:
@@ -75,7 +75,7 @@ def test_the_metric_decides_what_is_far() -> None:
     gram = np.stack([np.diag([1.0, 0.0, 1.0, 1.0])] * L)
     found = tables(0, 8, 1)
     found[::2, :, 1] += 0.3
-    assert len(cluster_routes(found, ["x"] * 8, Metric(gram, np.ones(L)), 8)) == 1
+    assert len(cluster_routes(found, ["x"] * 8, RouteMetric(gram, float(L)), 8)) == 1
     assert len(cluster_routes(found, ["x"] * 8, PLAIN, 8)) == 2
 
 

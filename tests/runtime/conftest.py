@@ -282,7 +282,7 @@ def write_bundle(folder: Path, *, baked: bool = False, **changes: Any) -> Path:
             for name, table in ROUTES.items()
         },
         "route_metric": MetricEntry(
-            gram=(identity,) * BLOCKS, energy=(1.0,) * BLOCKS, tolerance=0.05
+            gram=(identity,) * BLOCKS, energy=float(BLOCKS), tolerance=0.05
         ),
         "engines": {"cpu": engines},
         "tools": {"openvino": backend_version()},

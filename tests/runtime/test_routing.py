@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from a2edit.runtime.engines.base import WeightSet
 from a2edit.runtime.manifest import MetricEntry, RouteEntry
-from a2edit.runtime.routing import RouteMetric, RouteStore
+from a2edit.runtime.routing import RouteStore
 
 
 def entry(table: list[list[float]], name: str) -> RouteEntry:
@@ -15,22 +15,22 @@ def entry(table: list[list[float]], name: str) -> RouteEntry:
     return RouteEntry(table=rows, weight_set=name, predicted_error=0.0, members=1)
 
 
-def metric(gram: np.ndarray, energy: list[float]) -> MetricEntry:
+def metric(gram: np.ndarray, energy: float) -> MetricEntry:
     rows = tuple(tuple(tuple(row) for row in block) for block in gram.tolist())
-    return MetricEntry(gram=rows, energy=tuple(energy), tolerance=0.05)
+    return MetricEntry(gram=rows, energy=energy, tolerance=0.05)
 
 
 @given(st.integers(0, 1000), st.integers(1, 5), st.integers(1, 4), st.integers(1, 6))
 def test_the_error_is_the_formula(seed: int, blocks: int, experts: int, routes: int) -> None:
     rng = np.random.default_rng(seed)
     root = rng.standard_normal((blocks, experts, experts))
-    gram, energy = root @ root.transpose(0, 2, 1), rng.uniform(1, 2, blocks).tolist()
+    gram, energy = root @ root.transpose(0, 2, 1), rng.uniform(1, 2)
     wanted = rng.random((blocks, experts)).astype(np.float32)
     tables = rng.random((routes, blocks, experts))
-    errors = RouteMetric(metric(gram, energy)).errors(wanted, tables)
+    errors = metric(gram, energy).metric.errors(wanted[None], tables)[0]
     for table, error in zip(tables, errors, strict=True):
         total = sum((w - r) @ g @ (w - r) for w, r, g in zip(wanted, table, gram, strict=True))
-        assert error == pytest.approx(np.sqrt(total / sum(energy)), rel=1e-9)
+        assert error == pytest.approx(np.sqrt(total / energy), rel=1e-9)
     names = {f"r{k}": entry(table.tolist(), f"s{k}") for k, table in enumerate(tables)}
     store = RouteStore(names, metric(gram, energy), lambda name: WeightSet(name, {}))
     route, error = store.nearest(wanted)
@@ -46,7 +46,7 @@ def test_a_set_is_read_once_and_shared_by_routes() -> None:
         return WeightSet(name, {"w": np.zeros(10, np.float32)})
 
     routes = {"a": entry([[1.0, 0.0]], "one"), "b": entry([[0.0, 1.0]], "one")}
-    store = RouteStore(routes, metric(np.eye(2)[None], [4.0]), load)
+    store = RouteStore(routes, metric(np.eye(2)[None], 4.0), load)
     assert store.nbytes == 0
     first = store.get(np.array([[0.9, 0.1]], np.float32))
     second = store.get(np.array([[0.0, 1.0]], np.float32))
