@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from safetensors.numpy import load_file, save_file
-
-from a2edit.export.bundle import Pieces, read_graph, save_bundle, write_graph
+from a2edit.export.bundle import Pieces, save_bundle
 from a2edit.export.chain import Chain, Made, Progress
 from a2edit.export.compile import openvino as compiler
 from a2edit.export.settings import BuildSettings, build_code_hash, sample_code_hash, tool_versions
+from a2edit.export.source import DIT, GRAPH_NAMES, Source
+from a2edit.export.steps.calibrate import save_ranges, save_traces
+from a2edit.export.steps.choose import read_routes, save_routes
+from a2edit.export.steps.engines import save_engine
+from a2edit.export.steps.graphs import save_graph
+from a2edit.export.steps.verified import save_verification
 from a2edit.runtime.errors import EngineError
 
 if TYPE_CHECKING:
     from a2edit.calibration.routes import Route
-    from a2edit.calibration.traces import EncodedSample
-    from a2edit.model.checkpoint import Checkpoint
-    from a2edit.model.graphs import DitGraph, GraphModule
-    from a2edit.runtime.metric import RouteMetric
-
-DIT = "dit"
-GRAPH_NAMES = (
-    "vae_encoder",
-    "text_encoder",
-    "pooled_encoder",
-    "image_encoder",
-    "gate",
-    DIT,
-    "vae_decoder",
-)
-# Requests that activation ranges and verification run the denoiser on: one a category of UniEdit.
-_RANGE_SAMPLES = 8
-_VERIFY_SAMPLES = 2
-_FEEDS = ("conditioning", "text_tokens", "reference_tokens", "pooled")
 
 
 def build(settings: BuildSettings, progress: Progress) -> str:
@@ -54,7 +36,7 @@ def build(settings: BuildSettings, progress: Progress) -> str:
 
     _, capabilities = compiler.processor()
     precision = compiler.choose_precision(settings.precision, capabilities)
-    source = _Source(find_checkpoint(settings.model))
+    source = Source(find_checkpoint(settings.model))
     chain = Chain(settings.cache, progress)
     chain.open()
     with _one_thread():
@@ -69,71 +51,29 @@ def build(settings: BuildSettings, progress: Progress) -> str:
         return save_bundle(pieces, source.checkpoint)
 
 
-class _Source:
-    """A checkpoint that is read when a step needs it: a build whose steps are done never does."""
-
-    def __init__(self, folder: Path) -> None:
-        from a2edit.model.checkpoint import folder_hash
-
-        self.folder = folder
-        self.hash = folder_hash(folder)
-
-    @cached_property
-    def checkpoint(self) -> Checkpoint:
-        from a2edit.model.checkpoint import Checkpoint
-
-        return Checkpoint.load(self.folder)
-
-    @cached_property
-    def graphs(self) -> dict[str, GraphModule]:
-        from a2edit.model.graphs import make_graphs
-
-        return make_graphs(self.checkpoint)
-
-    @property
-    def dit(self) -> DitGraph:
-        from a2edit.model.graphs import DitGraph
-
-        graph = self.graphs[DIT]
-        assert isinstance(graph, DitGraph)
-        return graph
-
-    @cached_property
-    def metric(self) -> RouteMetric:
-        from a2edit.calibration.gram import checkpoint_metric
-
-        return checkpoint_metric(self.checkpoint)
-
-
 @dataclass(frozen=True, slots=True)
 class _Build:
-    """One precision's steps; `pieces` runs them all, in the order of docs/architecture.md."""
+    """One precision's steps; `pieces` runs them all, in the order of docs/architecture.md.
+
+    A step's inputs say everything that its result depends on: of an earlier step, its key.
+    """
 
     settings: BuildSettings
     precision: str
-    source: _Source
+    source: Source
     chain: Chain
 
     def pieces(self) -> Pieces:
         base = {"checkpoint": self.source.hash, "code": build_code_hash(), "tools": tool_versions()}
         shared = self.chain.run("shared", base, self._save_shared)
-        drawn = {"samples": self.settings.samples, "drawing": sample_code_hash()}
-        traces = self.chain.run("traces", {**base, **drawn}, self._trace)
-        ranges = None
-        if self.precision == "int8":
-            ranges = self.chain.run("ranges", {"traces": traces.key}, self._ranges(traces))
-        graphs = self._export(shared, ranges, base)
-        metric = {"traces": traces.key, "count": self.settings.routes}
-        clustered = self.chain.run("routes", metric, self._cluster(traces))
-        routes = _read_routes(clustered)
-        weights = self._merge(routes, clustered)
+        traces = self._trace(base)
+        ranges = self._ranges(traces) if self.precision == "int8" else None
+        graphs = {name: self._graph(name, shared, ranges, base) for name in GRAPH_NAMES}
+        chosen = self._choose(traces)
+        routes = read_routes(chosen.folder)
+        weights = {route.name: self._merge(route, chosen) for route in routes}
         engines = self._compile(graphs, shared, weights)
-        keys = {name: made.key for name, made in {**engines, **weights}.items()}
-        verified = self.chain.run(
-            "verify",
-            {"traces": traces.key, "routes": clustered.key, "made": keys},
-            self._verify(traces, routes, weights, engines, graphs),
-        )
+        verified = self._verify(traces, chosen, weights, engines, graphs)
         return Pieces(
             settings=self.settings,
             precision={name: self._precision_of(name) for name in GRAPH_NAMES},
@@ -143,7 +83,7 @@ class _Build:
             weights=weights,
             engines=engines,
             routes=routes,
-            routes_step=clustered,
+            routes_step=chosen,
             verified=verified,
         )
 
@@ -157,181 +97,104 @@ class _Build:
 
         save_shared(self.source.checkpoint, folder / SHARED_FILE)
 
-    def _trace(self, folder: Path) -> None:
-        from a2edit.calibration.traces import drawn_requests, encode
+    def _trace(self, base: Mapping[str, Any]) -> Made:
+        count = self.settings.samples
+        inputs = {**base, "samples": count, "drawing": sample_code_hash()}
+        return self.chain.run("traces", inputs, lambda f: save_traces(f, self.source, count))
 
-        requests = drawn_requests(self.source.checkpoint, self.settings.samples)
-        samples = list(encode(self.source.graphs, requests))
-        kept = samples[:_RANGE_SAMPLES]
-        arrays: dict[str, Any] = {"tables": np.stack([sample.table for sample in samples])}
-        for place, sample in enumerate(kept):
-            arrays |= {f"{place}.{key}": sample.feeds[key].numpy() for key in _FEEDS}
-        save_file(dict(sorted(arrays.items())), folder / "traces.safetensors")
-        _write_json(folder / "categories.json", [sample.category for sample in samples])
+    def _ranges(self, traces: Made) -> Made:
+        inputs = {"traces": traces.key}
+        return self.chain.run(
+            "ranges", inputs, lambda f: save_ranges(f, self.source, traces.folder)
+        )
 
-    def _ranges(self, traces: Made) -> Any:
+    def _graph(self, name: str, shared: Made, ranges: Made | None, base: Mapping[str, Any]) -> Made:
+        used = ranges if name == DIT else None
+        inputs = {**base, "shared": shared.key, "ranges": used.key if used else None}
+        return self.chain.run(
+            f"graph-{name}",
+            inputs,
+            lambda f: save_graph(
+                f, name, self.source, shared.folder, used.folder if used else None
+            ),
+        )
+
+    def _choose(self, traces: Made) -> Made:
+        count = self.settings.routes
+        inputs = {"traces": traces.key, "count": count}
+        return self.chain.run(
+            "routes", inputs, lambda f: save_routes(f, self.source, traces.folder, count)
+        )
+
+    def _merge(self, route: Route, chosen: Made) -> Made:
+        from a2edit.export.weights import merged_weights, save_weights
+
         def work(folder: Path) -> None:
-            from a2edit.calibration.ranges import activation_ranges
+            weights = merged_weights(self.source.checkpoint, route.table, self.precision)
+            save_weights(weights, folder / f"{route.name}.safetensors")
 
-            samples = _read_samples(traces, _RANGE_SAMPLES)
-            ranges = activation_ranges(self.source.checkpoint, self.source.dit, samples)
-            _write_json(folder / "ranges.json", ranges)
-
-        return work
-
-    def _export(
-        self, shared: Made, ranges: Made | None, base: Mapping[str, Any]
-    ) -> dict[str, Made]:
-        def work(name: str) -> Any:
-            def export(folder: Path) -> None:
-                from a2edit.export.onnx_export import SHARED_FILE, onnx_from_module, save_onnx
-                from a2edit.export.weights import places, shared_parameters
-
-                checkpoint = self.source.checkpoint
-                routed = [f"{linear.name}.weight" for linear in checkpoint.linears]
-                model = onnx_from_module(
-                    self.source.graphs[name],
-                    shared_parameters(checkpoint),
-                    routed if name == DIT else (),
-                    _read_json(ranges.folder / "ranges.json") if ranges and name == DIT else None,
-                )
-                write_graph(model, len(self.source.graphs[name].input_names), folder)
-                save_onnx(model, places(shared.folder / SHARED_FILE), folder / f"{name}.onnx")
-
-            return export
-
-        made = {}
-        for name in GRAPH_NAMES:
-            ranges_key = ranges.key if ranges and name == DIT else None
-            inputs = {**base, "shared": shared.key, "ranges": ranges_key}
-            made[name] = self.chain.run(f"graph-{name}", inputs, work(name))
-        return made
-
-    def _cluster(self, traces: Made) -> Any:
-        def work(folder: Path) -> None:
-            from a2edit.calibration.routes import cluster_routes
-
-            tables = load_file(traces.folder / "traces.safetensors")["tables"]
-            categories = _read_json(traces.folder / "categories.json")
-            metric = self.source.metric
-            routes = cluster_routes(tables, categories, metric, self.settings.routes)
-            _write_json(
-                folder / "routes.json",
-                {
-                    "routes": [
-                        {**_fields(route), "table": route.table.tolist()} for route in routes
-                    ],
-                    "gram": metric.gram.tolist(),
-                    "energy": metric.energy,
-                },
-            )
-
-        return work
-
-    def _merge(self, routes: list[Route], clustered: Made) -> dict[str, Made]:
-        def work(route: Route) -> Any:
-            def merge(folder: Path) -> None:
-                from a2edit.export.weights import merged_weights, save_weights
-
-                weights = merged_weights(self.source.checkpoint, route.table, self.precision)
-                save_weights(weights, folder / f"{route.name}.safetensors")
-
-            return merge
-
-        made = {}
-        for route in routes:
-            stored = "int8" if self.precision == "int8" else "fp32"
-            inputs = {"routes": clustered.key, "route": route.name, "stored": stored}
-            made[route.name] = self.chain.run(f"weights-{route.name}", inputs, work(route))
-        return made
+        stored = "int8" if self.precision == "int8" else "fp32"
+        inputs = {"routes": chosen.key, "route": route.name, "stored": stored}
+        return self.chain.run(f"weights-{route.name}", inputs, work)
 
     def _compile(
         self, graphs: Mapping[str, Made], shared: Made, weights: Mapping[str, Made]
     ) -> dict[str, Made]:
-        from a2edit.export.bake import bake, link_or_copy
-        from a2edit.export.onnx_export import SHARED_FILE
-
-        def work(name: str, route: Made | None) -> Any:
-            graph = name.partition(".")[0]
-
-            def compile_engine(folder: Path) -> None:
-                onnx, parts = graphs[graph].folder / f"{graph}.onnx", folder / "parts"
-                parts.mkdir()
-                if route is None:
-                    link_or_copy(onnx, parts / onnx.name)
-                    link_or_copy(shared.folder / SHARED_FILE, parts / SHARED_FILE)
-                else:
-                    found = next(route.folder.glob("*.safetensors"))
-                    bake(onnx, shared.folder / SHARED_FILE, found, parts)
-                compiler.engine_from_onnx(
-                    parts / onnx.name, folder / f"{name}.blob", self._precision_of(graph)
-                )
-                for part in parts.iterdir():
-                    part.unlink()
-                parts.rmdir()
-
-            return compile_engine
-
-        wanted: dict[str, Made | None] = dict.fromkeys(graphs)
+        wanted: dict[str, str | None] = dict.fromkeys(graphs)
         if self.settings.materialise == "baked":
             del wanted[DIT]
-            wanted |= {f"{DIT}.{route}": made for route, made in weights.items()}
-        made = {}
-        for name, route in wanted.items():
-            inputs = {
-                "graph": graphs[name.partition(".")[0]].key,
-                "shared": shared.key,
-                "route": route.key if route else None,
-                "precision": self._precision_of(name),
-                "processor": compiler.processor(),
-            }
-            made[name] = self.chain.run(f"engine-{name}", inputs, work(name, route))
-        return made
+            wanted |= {f"{DIT}.{route}": route for route in weights}
+        return {
+            name: self._engine(name, graphs, shared, route, weights[route] if route else None)
+            for name, route in wanted.items()
+        }
+
+    def _engine(
+        self,
+        name: str,
+        graphs: Mapping[str, Made],
+        shared: Made,
+        route: str | None,
+        weights: Made | None,
+    ) -> Made:
+        from a2edit.export.onnx_export import SHARED_FILE
+
+        graph = name.partition(".")[0]
+        precision = self._precision_of(graph)
+        inputs = {
+            "graph": graphs[graph].key,
+            "shared": shared.key,
+            "route": weights.key if weights else None,
+            "precision": precision,
+            "processor": compiler.processor(),
+        }
+        onnx, parameters = graphs[graph].folder / f"{graph}.onnx", shared.folder / SHARED_FILE
+        inside = weights.folder / f"{route}.safetensors" if weights else None
+        return self.chain.run(
+            f"engine-{name}",
+            inputs,
+            lambda f: save_engine(f, name, onnx, parameters, precision, inside),
+        )
 
     def _verify(
         self,
         traces: Made,
-        routes: list[Route],
+        chosen: Made,
         weights: Mapping[str, Made],
         engines: Mapping[str, Made],
-        exported: Mapping[str, Made],
-    ) -> Any:
-        def work(folder: Path) -> None:
-            from a2edit.export import verify
-            from a2edit.runtime.engines.base import GraphSpec, WeightSet
-            from a2edit.runtime.engines.openvino import engine_from_blob
+        graphs: Mapping[str, Made],
+    ) -> Made:
+        keys = {name: made.key for name, made in {**engines, **weights}.items()}
+        inputs = {"traces": traces.key, "routes": chosen.key, "made": keys}
+        precision = {name: self._precision_of(name) for name in GRAPH_NAMES}
 
-            checkpoint, graphs = self.source.checkpoint, self.source.graphs
-            samples = _read_samples(traces, _VERIFY_SAMPLES)
-            by_graph, by_route = {}, {}
-            for name, made in engines.items():
-                graph, _, baked = name.partition(".")
-                spec = read_graph(exported[graph].folder, "").spec(graph)
-                if baked:
-                    spec = GraphSpec(name, spec.inputs, spec.outputs)
-                precision = self._precision_of(graph)
-                with engine_from_blob(spec, made.folder / f"{name}.blob", precision) as engine:
-                    if graph != DIT:
-                        by_graph[name] = verify.verify_graph(graphs[graph], engine, precision)
-                    for route in routes:
-                        if graph != DIT or baked not in {"", route.name}:
-                            continue
-                        if not baked:
-                            file = weights[route.name].folder / f"{route.name}.safetensors"
-                            engine.bind(WeightSet(route.name, load_file(file)))
-                        by_route[route.name] = verify.verify_route(
-                            checkpoint, self.source.dit, engine, route, samples, precision
-                        )
-            verify.check({**by_graph, **{f"route {k}": v for k, v in by_route.items()}})
-            _write_json(
-                folder / "verification.json",
-                {
-                    "graphs": {name: figure.to_dict() for name, figure in by_graph.items()},
-                    "routes": {name: figure.to_dict() for name, figure in by_route.items()},
-                },
+        def work(folder: Path) -> None:
+            routes = read_routes(chosen.folder)
+            save_verification(
+                folder, self.source, traces.folder, routes, weights, engines, graphs, precision
             )
 
-        return work
+        return self.chain.run("verify", inputs, work)
 
 
 @contextmanager
@@ -347,40 +210,3 @@ def _one_thread() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _read_samples(traces: Made, count: int) -> list[EncodedSample]:
-    import torch
-
-    from a2edit.calibration.traces import EncodedSample
-
-    arrays = load_file(traces.folder / "traces.safetensors")
-    categories = _read_json(traces.folder / "categories.json")
-    return [
-        EncodedSample(
-            categories[place],
-            {key: torch.from_numpy(arrays[f"{place}.{key}"]) for key in _FEEDS},
-            arrays["tables"][place],
-        )
-        for place in range(min(count, len(categories)))
-    ]
-
-
-def _read_routes(made: Made) -> list[Route]:
-    from a2edit.calibration.routes import Route
-
-    found = _read_json(made.folder / "routes.json")["routes"]
-    routes = [Route(**entry) for entry in found]
-    return [replace(route, table=np.array(route.table, dtype=np.float32)) for route in routes]
-
-
-def _fields(route: Route) -> dict[str, Any]:
-    return {name: getattr(route, name) for name in ("name", "members", "predicted_error")}
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_bytes())
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, sort_keys=True, allow_nan=False), encoding="utf-8")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from a2edit.export.chain import Made, file_hash
 from a2edit.export.compile import openvino as compiler
+from a2edit.export.files import read_json
 from a2edit.export.report import report_page
 from a2edit.export.settings import BuildSettings, tool_versions
 from a2edit.runtime.engines.base import TensorSpec
@@ -91,7 +92,7 @@ def _fill(folder: Path, pieces: Pieces, checkpoint: Checkpoint) -> Manifest:
         shutil.copyfile(source / "tokenizer.json", folder / f"tokenizer/{kind}.json")
 
     sizes = {path: path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
-    verification = _read_json(pieces.verified.folder / "verification.json")
+    verification = read_json(pieces.verified.folder / "verification.json")
     precision = _precision(pieces, checkpoint)
     (folder / "report").mkdir()
     page = report_page(
@@ -116,7 +117,7 @@ def _manifest(
     from a2edit.model.pipeline import model_spec
 
     config = checkpoint.config
-    found = _read_json(pieces.routes_step.folder / "routes.json")
+    found = read_json(pieces.routes_step.folder / "routes.json")
     lengths = {"text": config.text_length, "pooled": config.pooled_length}
     encoders = {"text": checkpoint.text_encoder, "pooled": checkpoint.pooled_encoder}
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -202,7 +203,7 @@ def read_graph(folder: Path, file: str) -> GraphEntry:
     """The edge that `write_graph` wrote, as the manifest holds it."""
     edge = {
         kind: tuple(TensorSpec(t["name"], t["dtype"], tuple(t["shape"])) for t in tensors)
-        for kind, tensors in _read_json(folder / "graph.json").items()
+        for kind, tensors in read_json(folder / "graph.json").items()
     }
     return GraphEntry(file=file, **edge)
 
@@ -222,7 +223,3 @@ def _place(source: Path, target: Path) -> None:
     # A copy: a bundle stands alone, and ONNX's own tools refuse external data with hard links.
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_bytes())

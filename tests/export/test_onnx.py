@@ -9,10 +9,10 @@ from safetensors.numpy import load_file
 
 from a2edit.calibration.ranges import quantised_linears
 from a2edit.export.bake import bake
-from a2edit.export.build import GRAPH_NAMES
 from a2edit.export.passes import run
 from a2edit.export.passes.float32 import Float32
 from a2edit.export.passes.qdq import QuantiseRoutedLinears
+from a2edit.export.source import GRAPH_NAMES
 from a2edit.export.weights import merged_weights, places, save_weights
 from a2edit.kernels.reference import quantise_rows
 from a2edit.model.checkpoint import Checkpoint

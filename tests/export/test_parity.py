@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from a2edit.export.build import GRAPH_NAMES
+from a2edit.export.source import GRAPH_NAMES
 from a2edit.export.verify import BYTES_TOLERANCE, TOLERANCE
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import unmerged

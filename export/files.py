@@ -1,0 +1,17 @@
+"""Small files between steps: JSON that the same value always writes alike."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote."""
+    return json.loads(path.read_bytes())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Keys sorted; NaN and infinity are refused."""
+    path.write_text(json.dumps(value, sort_keys=True, allow_nan=False), encoding="utf-8")

@@ -1,0 +1,30 @@
+"""Modules → ONNX graphs without weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from a2edit.export.bundle import write_graph
+from a2edit.export.files import read_json
+from a2edit.export.source import DIT
+
+if TYPE_CHECKING:
+    from a2edit.export.source import Source
+
+
+def save_graph(folder: Path, name: str, source: Source, shared: Path, ranges: Path | None) -> None:
+    """<name>.onnx and graph.json; `ranges` is the ranges step's folder, for an int8 denoiser."""
+    from a2edit.export.onnx_export import SHARED_FILE, onnx_from_module, save_onnx
+    from a2edit.export.weights import places, shared_parameters
+
+    checkpoint = source.checkpoint
+    routed = [f"{linear.name}.weight" for linear in checkpoint.linears]
+    model = onnx_from_module(
+        source.graphs[name],
+        shared_parameters(checkpoint),
+        routed if name == DIT else (),
+        read_json(ranges / "ranges.json") if ranges else None,
+    )
+    write_graph(model, len(source.graphs[name].input_names), folder)
+    save_onnx(model, places(shared / SHARED_FILE), folder / f"{name}.onnx")

@@ -1,0 +1,68 @@
+"""Every engine of a build against the torch truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors.numpy import load_file
+
+from a2edit.export.bundle import read_graph
+from a2edit.export.chain import Made
+from a2edit.export.files import write_json
+from a2edit.export.source import DIT
+from a2edit.export.steps.calibrate import VERIFY_SAMPLES, read_samples
+
+if TYPE_CHECKING:
+    from a2edit.calibration.routes import Route
+    from a2edit.export.source import Source
+
+
+def save_verification(
+    folder: Path,
+    source: Source,
+    traces: Path,
+    routes: Sequence[Route],
+    weights: Mapping[str, Made],
+    engines: Mapping[str, Made],
+    graphs: Mapping[str, Made],
+    precision: Mapping[str, str],
+) -> None:
+    """verification.json: the relative error of every engine and every route.
+
+    Raises:
+        EngineError: one of them is out of tolerance.
+    """
+    from a2edit.export import verify
+    from a2edit.runtime.engines.base import GraphSpec, WeightSet
+    from a2edit.runtime.engines.openvino import engine_from_blob
+
+    samples = read_samples(traces, VERIFY_SAMPLES)
+    by_graph, by_route = {}, {}
+    for name, made in engines.items():
+        graph, _, baked = name.partition(".")
+        spec = read_graph(graphs[graph].folder, "").spec(graph)
+        if baked:
+            spec = GraphSpec(name, spec.inputs, spec.outputs)
+        kind = precision[graph]
+        with engine_from_blob(spec, made.folder / f"{name}.blob", kind) as engine:
+            if graph != DIT:
+                by_graph[name] = verify.verify_graph(source.graphs[graph], engine, kind)
+            for route in routes:
+                if graph != DIT or baked not in {"", route.name}:
+                    continue
+                if not baked:
+                    file = weights[route.name].folder / f"{route.name}.safetensors"
+                    engine.bind(WeightSet(route.name, load_file(file)))
+                by_route[route.name] = verify.verify_route(
+                    source.checkpoint, source.dit, engine, route, samples, kind
+                )
+    verify.check({**by_graph, **{f"route {k}": v for k, v in by_route.items()}})
+    write_json(
+        folder / "verification.json",
+        {
+            "graphs": {name: figure.to_dict() for name, figure in by_graph.items()},
+            "routes": {name: figure.to_dict() for name, figure in by_route.items()},
+        },
+    )
