@@ -3,11 +3,15 @@
 For block l, (w−r)ᵀ G_l (w−r) is the expected squared error of the block's linears when weights r
 run where the gate asked for w. ΔW_i = s·B_i A_i is never materialised: with both factors at hand,
 the trace of a product of products is an elementwise sum of two small matrices.
+
+An error inside the model is not yet one of its velocity: blocks pass theirs on more or less. So
+each block's Gram matrix is scaled by a gain, measured by swapping rows of gate tables between
+samples (docs/decisions/0009). Nothing is differentiated: it costs L + 1 forwards a sample.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +21,7 @@ from numpy.typing import NDArray
 from a2edit.runtime.metric import RouteMetric
 
 if TYPE_CHECKING:
+    from a2edit.calibration.traces import Traces
     from a2edit.model.checkpoint import Checkpoint
 
 Float64Array = NDArray[np.float64]
@@ -86,15 +91,63 @@ def metric_of(
 
 
 def checkpoint_metric(checkpoint: Checkpoint) -> RouteMetric:
-    """The data-free metric of a checkpoint's experts."""
+    """The data-free metric of a checkpoint's experts: E[x xᵀ] = I, relative to base outputs."""
+    bank = checkpoint.experts
+    return metric_of(_factors(checkpoint), bank.scale, bank.blocks, bank.experts)
+
+
+def traced_metric(checkpoint: Checkpoint, traces: Traces) -> RouteMetric:
+    """The metric in units of velocity: inputs weigh by their traced moments, blocks by their gains.
+
+    Falls back to the data-free form where no forward was traced.
+    """
+    if not traces.forwards.sum():
+        return checkpoint_metric(checkpoint)
+    bank = checkpoint.experts
+    raw = metric_of(_factors(checkpoint, traces), bank.scale, bank.blocks, bank.experts)
+    gains = block_gains(raw.gram, traces.gaps, traces.changes)
+    if gains is None:  # no two samples differ in their tables, so no route is wrong either
+        return RouteMetric(raw.gram, traces.mean_energy)
+    return RouteMetric(raw.gram * gains[:, None, None], traces.mean_velocity)
+
+
+def block_gains(
+    gram: Float64Array, gaps: NDArray[np.floating], changes: NDArray[np.floating]
+) -> Float64Array | None:
+    """What a squared error inside each block comes to in the velocity, measured.
+
+    1. A block's gain is the velocity's squared change when its row alone is another sample's, over
+       what the Gram matrix gives for that row: sums over samples, so that large changes count most.
+    2. A block whose rows never differed takes the mean of the others.
+    3. Errors of blocks add up a little more or less than squares do; one factor for all blocks
+       brings the sum to the change that was measured with the whole table swapped.
+
+    Args:
+        gram: G [L, N, N].
+        gaps: differences of tables, [P, L, N].
+        changes: squared change of the velocity by block, and of all blocks at once, [P, L + 1].
+
+    Returns:
+        [L], or None if no gap changes anything.
+    """
+    wide = np.asarray(gaps, np.float64)
+    inside = np.einsum("pli,lij,plj->pl", wide, gram, wide)
+    measured, predicted = np.asarray(changes, np.float64).sum(0), inside.sum(0)
+    known = predicted > 1e-12 * max(float(predicted.max(initial=0)), np.finfo(np.float64).tiny)
+    if not known.any():
+        return None
+    gains = np.full(len(gram), measured[:-1][known].sum() / predicted[known].sum())
+    gains[known] = measured[:-1][known] / predicted[known]
+    together = float((gains * predicted).sum())
+    found: Float64Array = gains * (measured[-1] / together if together > 0 else 1.0)
+    return found
+
+
+def _factors(checkpoint: Checkpoint, traces: Traces | None = None) -> Iterator[LinearFactors]:
     bank, transformer = checkpoint.experts, checkpoint.transformer
-
-    def factors() -> Iterable[LinearFactors]:
-        for linear in checkpoint.linears:
-            pair = bank.pair(linear.name)
-            base = transformer.get_parameter(f"{linear.name}.weight")
-            yield LinearFactors(
-                linear.block, *(t.detach().float().numpy() for t in (pair.A, pair.B, base))
-            )
-
-    return metric_of(factors(), bank.scale, bank.blocks, bank.experts)
+    for linear in checkpoint.linears:
+        pair = bank.pair(linear.name)
+        base = transformer.get_parameter(f"{linear.name}.weight")
+        moments = traces.mean_moments(linear.name) if traces else None
+        A, B, W = (tensor.detach().float().numpy() for tensor in (pair.A, pair.B, base))
+        yield LinearFactors(linear.block, A, B, W, moments)

@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from a2edit.calibration.traces import EncodedSample
+from a2edit.calibration.samples import EncodedSample
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import RoutedLinear, unmerged
 from a2edit.model.graphs import DitGraph

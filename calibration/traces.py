@@ -1,73 +1,121 @@
-"""Gate tables of a calibration set, and the inputs of the denoiser that made them.
-
-The set is drawn by the training scenes, with every kind of mask, from indices that training does
-not reach. A folder of UniEdit samples can stand in its place once there is one: everything below
-takes `EncodedSample`.
-"""
+"""What a calibration set does to a model, as sums that can be kept, resumed and added up."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from safetensors.numpy import load_file, save_file
 
-from a2edit.model.checkpoint import Checkpoint
-from a2edit.model.graphs import GraphModule
+# Until export/ imports them from where they are.
+from a2edit.calibration.samples import EncodedSample, drawn_requests, encode
 
-# Far above any index that a training run of days would draw.
-_FIRST_INDEX = 1 << 36
+_ARRAYS, _FACTS = "traces.safetensors", "traces.json"
+
+__all__ = ["EncodedSample", "FloatArray", "Traces", "drawn_requests", "encode"]
+
+FloatArray = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedSample:
-    """One request as the denoiser sees it, batch 1.
+@dataclass(frozen=True, slots=True, eq=False)
+class Traces:
+    """Sums over the traced samples, by category (C, alphabetic) and timestep bin (T).
 
     Attributes:
-        category: of the scene.
-        feeds: conditioning, text_tokens, reference_tokens, pooled; fp32.
-        table: what the gate asked for, after routing: fp32 [L, N].
+        tables: gate tables [S, L, N], of all samples.
+        categories: [S], what each sample shows.
+        kinds: the C names of categories.
+        sigmas: noise level of each bin, [T].
+        forwards: how often the denoiser ran, [C, T].
+        moments: linear → Σ x² over forwards and tokens of its input, [C, T, in].
+        energies: linear → Σ ‖W⁰x‖² of its base output, [C, T].
+        velocity: Σ ‖v‖², [C, T].
+        gaps: where a sample was run at another's table: the difference, [P, L, N].
+        changes: ‖v' − v‖² when the table is changed in block l alone, and in all: [P, L + 1].
     """
 
-    category: str
-    feeds: Mapping[str, Tensor]
-    table: NDArray[np.float32]
+    tables: FloatArray
+    categories: tuple[str, ...]
+    kinds: tuple[str, ...]
+    sigmas: FloatArray
+    forwards: FloatArray
+    moments: Mapping[str, FloatArray]
+    energies: Mapping[str, FloatArray]
+    velocity: FloatArray
+    gaps: FloatArray
+    changes: FloatArray
+
+    def mean_moments(self, linear: str) -> FloatArray:
+        """Σ_tokens E[x²] of a linear's input over all forwards, [in]."""
+        return self.moments[linear].sum((0, 1)) / self.forwards.sum()
+
+    @property
+    def mean_velocity(self) -> float:
+        """E‖v‖² of a forward."""
+        return float(self.velocity.sum() / self.forwards.sum())
+
+    @property
+    def mean_energy(self) -> float:
+        """E‖W⁰x‖² of a forward, over all routed linears."""
+        return float(sum(e.sum() for e in self.energies.values()) / self.forwards.sum())
+
+    @staticmethod
+    def join(parts: Sequence[Traces]) -> Traces:
+        """Parts of one calibration set as one: sums are added in the order given."""
+        kinds = tuple(sorted({kind for part in parts for kind in part.kinds}))
+
+        def added(arrays: Sequence[FloatArray]) -> FloatArray:
+            total = np.zeros((len(kinds), *arrays[0].shape[1:]), np.float32)
+            for part, array in zip(parts, arrays, strict=True):
+                for kind, row in zip(part.kinds, array, strict=True):
+                    total[kinds.index(kind)] += row
+            return total
+
+        linears = parts[0].moments
+        return Traces(
+            tables=np.concatenate([part.tables for part in parts]),
+            categories=tuple(name for part in parts for name in part.categories),
+            kinds=kinds,
+            sigmas=parts[0].sigmas,
+            forwards=added([part.forwards for part in parts]),
+            moments={name: added([part.moments[name] for part in parts]) for name in linears},
+            energies={name: added([part.energies[name] for part in parts]) for name in linears},
+            velocity=added([part.velocity for part in parts]),
+            gaps=np.concatenate([part.gaps for part in parts]),
+            changes=np.concatenate([part.changes for part in parts]),
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write traces.safetensors and traces.json."""
+        arrays = {name: getattr(self, name) for name in _PLAIN}
+        arrays |= {f"moments.{name}": array for name, array in self.moments.items()}
+        arrays |= {f"energies.{name}": array for name, array in self.energies.items()}
+        save_file({name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)},
+                  folder / _ARRAYS)  # fmt: skip
+        facts = {"categories": self.categories, "kinds": self.kinds}
+        (folder / _FACTS).write_text(json.dumps(facts, sort_keys=True), encoding="utf-8")
+
+    @staticmethod
+    def load(folder: Path) -> Traces:
+        """Read what `save` wrote."""
+        arrays = load_file(folder / _ARRAYS)
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+
+        def under(prefix: str) -> dict[str, FloatArray]:
+            names = (name for name in arrays if name.startswith(prefix))
+            return {name.removeprefix(prefix): arrays[name] for name in names}
+
+        return Traces(
+            categories=tuple(facts["categories"]),
+            kinds=tuple(facts["kinds"]),
+            moments=under("moments."),
+            energies=under("energies."),
+            **{name: arrays[name] for name in _PLAIN},
+        )
 
 
-def drawn_requests(checkpoint: Checkpoint, count: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """`count` drawn requests, categories in turn: (category, tensors of batch 1).
-
-    Tensors as the graphs take them: pixels, mask, reference u8; text_ids, pooled_ids i64.
-    """
-    # Here, because a checkpoint that brings its own samples has no need of the drawing code.
-    from a2edit.training.data import PairFactory
-    from a2edit.training.scenes import CATEGORIES
-    from a2edit.training.stages import EVERY
-
-    factory = PairFactory(checkpoint)
-    names = {"canvas": "pixels"}
-    for place in range(count):
-        category = CATEGORIES[place % len(CATEGORIES)]
-        arrays = factory.example(_FIRST_INDEX + place, EVERY, category=category).arrays
-        tensors = {
-            names.get(key, key): torch.as_tensor(value)[None] for key, value in arrays.items()
-        }
-        yield category, tensors
-
-
-@torch.no_grad()
-def encode(
-    graphs: Mapping[str, GraphModule], requests: Iterable[tuple[str, Mapping[str, Tensor]]]
-) -> Iterator[EncodedSample]:
-    """Run the encoders and the gate over requests, one at a time."""
-    for category, request in requests:
-        known = dict(request)
-        for name in ("vae_encoder", "text_encoder", "pooled_encoder", "image_encoder", "gate"):
-            graph = graphs[name]
-            known[graph.output_names[0]] = graph(*(known[key] for key in graph.input_names))
-        keys = ("conditioning", "text_tokens", "reference_tokens", "pooled")
-        table = known["gate_weights"][0].float().numpy()
-        yield EncodedSample(category, {key: known[key] for key in keys}, table)
+_PLAIN = ("tables", "sigmas", "forwards", "velocity", "gaps", "changes")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from a2edit.calibration.routes import Route
-from a2edit.calibration.traces import EncodedSample
+from a2edit.calibration.samples import EncodedSample
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import unmerged
 from a2edit.model.graphs import DitGraph, GraphModule
