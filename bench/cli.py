@@ -11,6 +11,7 @@ from a2edit.bench.flow_command import flow
 from a2edit.bench.latency import Plan, measure
 from a2edit.bench.options import results_option
 from a2edit.bench.quality.command import quality
+from a2edit.bench.routes_command import routes
 from a2edit.bench.rows import Row, Setup, append_rows
 from a2edit.runtime.commands import Command, Group
 
@@ -72,9 +73,37 @@ def training(results: Path, model: str, steps: int) -> None:
     console.print(f"appended to {results / 'training.csv'}")
 
 
+@main.command(cls=Command)
+@results_option("gram.csv")
+@click.option(
+    "--model", default="flux-fill", show_default=True, help="Or a checkpoint: its shapes."
+)
+def gram(results: Path, model: str) -> None:
+    """Time and memory of the route metric at full size, with random experts."""
+    from a2edit.bench.reference import quiet
+
+    quiet()
+    from a2edit.bench.gram import measure_gram
+
+    console = Console()
+    with console.status("starting") as status:
+        cost = measure_gram(model, lambda done, of: status.update(f"linear {done} of {of}"))
+    setup = Setup.here("gram", model, 0)
+    rows = [
+        setup.row(f"Gram matrices of {cost.linears} linears, in all", "s", [sum(cost.seconds)]),
+        setup.row("Gram matrix of one linear", "ms", [1e3 * value for value in cost.seconds]),
+        setup.row("peak memory beyond one linear's factors", "MB", [cost.peak / 1e6]),
+        setup.row("parameters of the experts", "M", [cost.parameters / 1e6]),
+    ]
+    append_rows(results / "gram.csv", rows)
+    console.print(_table(rows))
+    console.print(f"appended to {results / 'gram.csv'}")
+
+
 main.add_command(quality)
 main.add_command(experts)
 main.add_command(flow)
+main.add_command(routes)
 
 
 def _table(rows: list[Row]) -> Table:

@@ -35,14 +35,14 @@ class LinearFactors:
         block: row of the gate table.
         A: [N, r, in].
         B: [N, out, r].
-        base: W⁰ [out, in].
+        base: W⁰ [out, in]; None where the energy of the outputs is known otherwise.
         moments: E[x²] of the input, [in]; None is the data-free form, E[x xᵀ] = I.
     """
 
     block: int
     A: NDArray[np.float32]
     B: NDArray[np.float32]
-    base: NDArray[np.float32]
+    base: NDArray[np.float32] | None = None
     moments: NDArray[np.float32] | None = None
 
 
@@ -74,7 +74,9 @@ def gram_matrix(linear: LinearFactors, scale: float) -> Float64Array:
 
 
 def base_energy(linear: LinearFactors) -> float:
-    """E‖W⁰x‖² = tr(W⁰ C W⁰ᵀ)."""
+    """E‖W⁰x‖² = tr(W⁰ C W⁰ᵀ); 0 where the base is not given."""
+    if linear.base is None:
+        return 0.0
     squares = linear.base.astype(np.float64) ** 2
     return float((squares if linear.moments is None else squares * linear.moments).sum())
 
@@ -147,7 +149,9 @@ def _factors(checkpoint: Checkpoint, traces: Traces | None = None) -> Iterator[L
     bank, transformer = checkpoint.experts, checkpoint.transformer
     for linear in checkpoint.linears:
         pair = bank.pair(linear.name)
-        base = transformer.get_parameter(f"{linear.name}.weight")
-        moments = traces.mean_moments(linear.name) if traces else None
-        A, B, W = (tensor.detach().float().numpy() for tensor in (pair.A, pair.B, base))
-        yield LinearFactors(linear.block, A, B, W, moments)
+        A, B = (tensor.detach().float().numpy() for tensor in (pair.A, pair.B))
+        if traces:
+            yield LinearFactors(linear.block, A, B, moments=traces.mean_moments(linear.name))
+        else:
+            base = transformer.get_parameter(f"{linear.name}.weight").detach().float().numpy()
+            yield LinearFactors(linear.block, A, B, base)

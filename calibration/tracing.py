@@ -57,6 +57,15 @@ def trace(
     return sums.traces()
 
 
+def velocity_of(
+    dit: DitGraph, sample: EncodedSample, latents: Tensor, sigma: float, guidance: float
+) -> Tensor:
+    """The denoiser's output for a sample, [1, Li, 64], with whatever experts are set."""
+    feeds = (sample.feeds[key] for key in dit.input_names[1:5])
+    scalars = {"sigma": torch.tensor([sigma]), "guidance": torch.tensor([guidance])}
+    return dit.velocity(latents, *feeds, **scalars)
+
+
 class _Sums:
     """The sums of `Traces` while they grow."""
 
@@ -84,7 +93,7 @@ class _Sums:
         with unmerged(transformer, bank, table[None]):
             for step, (high, low) in enumerate(pairwise(self.levels.tolist())):
                 with row.recording(transformer, step):
-                    velocity = self._velocity(sample, latents, high)
+                    velocity = velocity_of(self.dit, sample, latents, high, self.config.guidance)
                 row.velocity[step] += _square(velocity)
                 row.forwards[step] += 1
                 if before is not None and step == place % (len(self.levels) - 1):
@@ -93,11 +102,6 @@ class _Sums:
                     self.changes.append(self._changes(sample, latents, high, velocity, other))
                     bank.weights = table[None]
                 latents = latents + (low - high) * velocity
-
-    def _velocity(self, sample: EncodedSample, latents: Tensor, sigma: float) -> Tensor:
-        feeds = (sample.feeds[key] for key in self.dit.input_names[1:5])
-        scalars = (torch.tensor([value]) for value in (sigma, self.config.guidance))
-        return self.dit.velocity(latents, *feeds, *scalars)
 
     def _changes(
         self, sample: EncodedSample, latents: Tensor, sigma: float, truth: Tensor, other: Tensor
@@ -111,7 +115,8 @@ class _Sums:
                 swapped = own.clone()
                 swapped[block] = other[block]
             bank.weights = swapped[None]
-            found.append(_square(self._velocity(sample, latents, sigma) - truth))
+            velocity = velocity_of(self.dit, sample, latents, sigma, self.config.guidance)
+            found.append(_square(velocity - truth))
         return found
 
     def traces(self) -> Traces:
