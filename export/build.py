@@ -4,16 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from a2edit.export.bundle import Pieces, save_bundle
+from a2edit.export.bundle import Pieces, read_graph, save_bundle, weight_set_bytes
 from a2edit.export.chain import Chain, Made, Progress
 from a2edit.export.compile import openvino as compiler
-from a2edit.export.settings import BuildSettings, build_code_hash, sample_code_hash, tool_versions
-from a2edit.export.source import DIT, GRAPH_NAMES, Source
-from a2edit.export.steps.calibrate import save_ranges, save_traces
+from a2edit.export.settings import (
+    BuildSettings,
+    build_code_hash,
+    route_code_hash,
+    sample_code_hash,
+    tool_versions,
+)
+from a2edit.export.source import DIT, GRAPH_NAMES, Source, data_hash
+from a2edit.export.steps.calibrate import (
+    TRACED_AT_ONCE,
+    join_parts,
+    read_metric,
+    save_metric,
+    save_part,
+    save_ranges,
+)
 from a2edit.export.steps.choose import read_routes, save_routes
 from a2edit.export.steps.engines import save_engine
 from a2edit.export.steps.graphs import save_graph
@@ -69,7 +83,8 @@ class _Build:
         traces = self._trace(base)
         ranges = self._ranges(traces) if self.precision == "int8" else None
         graphs = {name: self._graph(name, shared, ranges, base) for name in GRAPH_NAMES}
-        chosen = self._choose(traces)
+        metric = self._metric(traces)
+        chosen = self._choose(traces, metric, graphs[DIT])
         routes = read_routes(chosen.folder)
         weights = {route.name: self._merge(route, chosen) for route in routes}
         engines = self._compile(graphs, shared, weights)
@@ -83,7 +98,7 @@ class _Build:
             weights=weights,
             engines=engines,
             routes=routes,
-            routes_step=chosen,
+            metric=read_metric(metric.folder),
             verified=verified,
         )
 
@@ -98,9 +113,24 @@ class _Build:
         save_shared(self.source.checkpoint, folder / SHARED_FILE)
 
     def _trace(self, base: Mapping[str, Any]) -> Made:
-        count = self.settings.samples
-        inputs = {**base, "samples": count, "drawing": sample_code_hash()}
-        return self.chain.run("traces", inputs, lambda f: save_traces(f, self.source, count))
+        """In parts, each a step, so that a killed build goes on after the last."""
+        total, data = self.settings.samples, self.settings.calibration
+        drawn = {"data": data_hash(data) if data else None, "drawing": sample_code_hash()}
+        parts = []
+        for first in range(0, total, TRACED_AT_ONCE):
+            count = min(TRACED_AT_ONCE, total - first)
+            name = f"traces-{first:04}"
+            tick = partial(self._traced, name, first)
+            work = partial(
+                save_part, source=self.source, data=data, first=first, count=count, tick=tick
+            )
+            parts.append(self.chain.run(name, {**base, **drawn, "first": first, "n": count}, work))
+        folders = [part.folder for part in parts]
+        keys = {"parts": [part.key for part in parts]}
+        return self.chain.run("traces", keys, lambda f: join_parts(f, folders))
+
+    def _traced(self, step: str, first: int, count: int) -> None:
+        self.chain.progress.at(step, first + count, self.settings.samples)
 
     def _ranges(self, traces: Made) -> Made:
         inputs = {"traces": traces.key}
@@ -119,11 +149,23 @@ class _Build:
             ),
         )
 
-    def _choose(self, traces: Made) -> Made:
-        count = self.settings.routes
-        inputs = {"traces": traces.key, "count": count}
+    def _metric(self, traces: Made) -> Made:
+        inputs = {"traces": traces.key, "code": route_code_hash()}
         return self.chain.run(
-            "routes", inputs, lambda f: save_routes(f, self.source, traces.folder, count)
+            "metric", inputs, lambda f: save_metric(f, self.source, traces.folder)
+        )
+
+    def _choose(self, traces: Made, metric: Made, dit: Made) -> Made:
+        limit = self.settings.limit
+        size = weight_set_bytes(read_graph(dit.folder, ""))
+        inputs = {
+            "traces": traces.key,
+            "metric": metric.key,
+            "limit": asdict(limit),
+            "set_bytes": size if limit.budget is not None else None,
+        }
+        return self.chain.run(
+            "routes", inputs, lambda f: save_routes(f, traces.folder, metric.folder, limit, size)
         )
 
     def _merge(self, route: Route, chosen: Made) -> Made:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from a2edit.export.chain import Made, file_hash
 from a2edit.export.compile import openvino as compiler
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
     from a2edit.calibration.routes import Route
     from a2edit.model.checkpoint import Checkpoint
+    from a2edit.runtime.metric import RouteMetric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +48,7 @@ class Pieces:
     Attributes:
         precision: of every graph.
         graphs, weights, engines: finished steps by graph, route, and graph or "dit.<route>".
-        routes_step: holds routes.json, with the metric.
+        metric: what a wrong expert weight costs.
     """
 
     settings: BuildSettings
@@ -55,7 +59,7 @@ class Pieces:
     weights: Mapping[str, Made]
     engines: Mapping[str, Made]
     routes: Sequence[Route]
-    routes_step: Made
+    metric: RouteMetric
     verified: Made
 
 
@@ -117,7 +121,6 @@ def _manifest(
     from a2edit.model.pipeline import model_spec
 
     config = checkpoint.config
-    found = read_json(pieces.routes_step.folder / "routes.json")
     lengths = {"text": config.text_length, "pooled": config.pooled_length}
     encoders = {"text": checkpoint.text_encoder, "pooled": checkpoint.pooled_encoder}
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -151,8 +154,8 @@ def _manifest(
             for route in pieces.routes
         },
         route_metric=MetricEntry(
-            gram=tuple(tuple(tuple(row) for row in block) for block in found["gram"]),
-            energy=found["energy"],
+            gram=tuple(tuple(tuple(row) for row in block) for block in pieces.metric.gram.tolist()),
+            energy=pieces.metric.energy,
             tolerance=pieces.settings.tolerance,
         ),
         engines={
@@ -223,3 +226,8 @@ def _place(source: Path, target: Path) -> None:
     # A copy: a bundle stands alone, and ONNX's own tools refuse external data with hard links.
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
+
+
+def weight_set_bytes(graph: GraphEntry) -> int:
+    """Size of one route's weights, as the denoiser's graph takes them."""
+    return sum(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in graph.weights)

@@ -24,6 +24,10 @@ class Progress(Protocol):
 
     def start(self, step: str) -> None: ...
 
+    def at(self, step: str, place: int, total: int) -> None:
+        """`place` of `total` pieces of a long step are done."""
+        ...
+
     def done(self, step: str, size: int, seconds: float, *, reused: bool) -> None:
         """`size` in bytes of the step's files; `reused` when an earlier build had made them."""
         ...
@@ -35,6 +39,8 @@ class Silent:
     """No progress: for tests and for use as a library."""
 
     def start(self, step: str) -> None: ...
+
+    def at(self, step: str, place: int, total: int) -> None: ...
 
     def done(self, step: str, size: int, seconds: float, *, reused: bool) -> None: ...
 

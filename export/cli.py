@@ -75,6 +75,11 @@ class _Console:
     def start(self, step: str) -> None:
         self._status.update(f"{step} …")
 
+    def at(self, step: str, place: int, total: int) -> None:
+        filled = round(24 * place / total)
+        bar = "━" * filled + f"[dim]{'━' * (24 - filled)}[/]"
+        self._status.update(f"{step} {bar} {place} of {total}")
+
     def done(self, step: str, size: int, seconds: float, *, reused: bool) -> None:
         took = "found" if reused else f"{seconds:.1f} s"
         self._console.print(f"  {step:<32}{size / 1e6:>9.2f} MB {took:>9}")

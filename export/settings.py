@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import a2edit
+from a2edit.calibration.routes import RouteLimit
 from a2edit.runtime.errors import RequestError, TargetError
 
 TARGETS = ("cpu",)
@@ -28,12 +30,25 @@ _TOOLS = (
     "safetensors",
     "scikit-learn",
 )
-# Our own code whose change may change what a step makes: of all steps, and of the drawn samples.
-_BUILD_CODE = ("export/**/*.py", "kernels/*.py", "model/*.py", "runtime/sampler.py")
+# Our own code whose change may change what a step makes: of all steps, of routes, of the samples.
+_BUILD_CODE = (
+    "export/**/*.py",
+    "kernels/*.py",
+    "model/*.py",
+    "runtime/engines/openvino.py",
+    "runtime/merge.py",
+    "runtime/metric.py",
+    "runtime/sampler.py",
+    "runtime/spec.py",
+)
+_ROUTE_CODE = ("calibration/gram.py", "calibration/report.py", "calibration/routes.py")
 _SAMPLE_CODE = (
-    "calibration/*.py",
+    "calibration/ranges.py",
+    "calibration/samples.py",
+    "calibration/trac*.py",
     "runtime/layout.py",
     "training/data.py",
+    "training/datasets/*.py",
     "training/mask*.py",
     "training/shapes.py",
     "training/stages.py",
@@ -48,28 +63,41 @@ class BuildSettings:
     Attributes:
         model: name of an embedded model, or a checkpoint folder.
         out: the bundle's folder; replaced when the build has succeeded.
-        routes: K, the most routes to make.
+        routes: K, the most routes to make; `DEFAULT_ROUTES` unless another limit is given.
+        route_error: instead of K, a bound on predicted errors (`RouteLimit`).
+        routes_budget: instead of K, bytes for weight sets.
         precision: "auto" takes the fastest that passes verification on this processor.
         materialise: "inputs", one engine that routes are bound to, or "baked", one engine a route.
         target: what the engines run on.
-        samples: calibration requests to draw.
+        calibration: a UniEdit folder or its shards; drawn scenes when None.
+        samples: calibration requests.
         tolerance: predicted route error up to which a static route is good enough.
     """
 
     model: str
     out: Path
-    routes: int = 8
+    routes: int | None = None
+    route_error: float | None = None
+    routes_budget: int | None = None
     precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     materialise: Literal["inputs", "baked"] = "inputs"
     target: str = "cpu"
+    calibration: Path | None = None
     samples: int = 64
-    tolerance: float = 0.05
+    tolerance: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.routes < 1:
-            raise RequestError(f"--routes is {self.routes}; it must be at least 1")
+        _ = self.limit
         if self.samples < 1:
-            raise RequestError(f"samples is {self.samples}; it must be at least 1")
+            raise RequestError(f"--samples is {self.samples}; it must be at least 1")
+        if not 0 <= self.tolerance < math.inf:
+            raise RequestError(
+                f"--route-tolerance is {self.tolerance}; it must be 0 or more, such as 0.01"
+            )
+        if self.calibration is not None and not self.calibration.exists():
+            raise RequestError(
+                f"--calibration {self.calibration} does not exist; give a UniEdit folder or shards"
+            )
         if self.target not in TARGETS:
             raise TargetError(
                 f"--target {self.target} is unknown; this version builds for {', '.join(TARGETS)}"
@@ -92,6 +120,11 @@ class BuildSettings:
         return (self.out / "manifest.json").is_file() or not any(self.out.iterdir())
 
     @property
+    def limit(self) -> RouteLimit:
+        """How many routes to make; raises RequestError if two limits are given, or none holds."""
+        return RouteLimit(self.routes, self.route_error, self.routes_budget)
+
+    @property
     def cache(self) -> Path:
         """Finished steps, beside the bundle, so that they can be renamed and linked."""
         return self.out.parent / f".{self.out.name}.steps"
@@ -106,6 +139,11 @@ def tool_versions() -> dict[str, str]:
 def build_code_hash() -> str:
     """sha256 over our own code that builds: an edit there is as good as another version."""
     return _hash(_BUILD_CODE)
+
+
+def route_code_hash() -> str:
+    """sha256 over our own code that makes routes of gate tables."""
+    return _hash(_ROUTE_CODE)
 
 
 def sample_code_hash() -> str:

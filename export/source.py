@@ -1,7 +1,8 @@
-"""The checkpoint that a build is made from, read when a step needs it."""
+"""What a build is made from: the checkpoint, read when a step needs it, and calibration data."""
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from a2edit.model.checkpoint import Checkpoint
     from a2edit.model.graphs import DitGraph, GraphModule
-    from a2edit.runtime.metric import RouteMetric
 
 DIT = "dit"
 GRAPH_NAMES = (
@@ -56,8 +56,13 @@ class Source:
         assert isinstance(graph, DitGraph)
         return graph
 
-    @cached_property
-    def metric(self) -> RouteMetric:
-        from a2edit.calibration.gram import checkpoint_metric
 
-        return checkpoint_metric(self.checkpoint)
+def data_hash(data: Path) -> str:
+    """sha256 over names, sizes and times of a data set's files: their bytes may be terabytes."""
+    files = [data] if data.is_file() else sorted(path for path in data.rglob("*") if path.is_file())
+    total = hashlib.sha256()
+    for path in files:
+        about = path.stat()
+        name = path.relative_to(data.parent).as_posix()
+        total.update(f"{name}\0{about.st_size}\0{about.st_mtime_ns}\n".encode())
+    return total.hexdigest()

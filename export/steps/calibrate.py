@@ -1,53 +1,105 @@
-"""Gate tables of a calibration set, and activation ranges over it."""
+"""What a calibration set does to the model: traces, the route metric, activation ranges."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from a2edit.export.files import read_json, write_json
+from a2edit.runtime.metric import RouteMetric
 
 if TYPE_CHECKING:
-    from a2edit.calibration.traces import EncodedSample
+    from a2edit.calibration.samples import EncodedSample
+    from a2edit.calibration.traces import Traces
     from a2edit.export.source import Source
 
+# Requests of a calibration set that are traced as one step: what a killed build does again.
+TRACED_AT_ONCE = 8
+# Requests that the denoiser is traced on, each in (steps + blocks + 1) forwards: inputs and gains
+# are means over tokens and steps, which settle long before gate tables have shown all they ask.
+DEEP_SAMPLES = 32
 # Requests that activation ranges and verification run the denoiser on: one a category of UniEdit.
 RANGE_SAMPLES = 8
 VERIFY_SAMPLES = 2
 _FEEDS = ("conditioning", "text_tokens", "reference_tokens", "pooled")
 
 
-def save_traces(folder: Path, source: Source, count: int) -> None:
-    """traces.safetensors: gate tables, and what the denoiser saw of the first; categories.json."""
-    from a2edit.calibration.traces import drawn_requests, encode
+def save_part(
+    folder: Path,
+    source: Source,
+    data: Path | None,
+    first: int,
+    count: int,
+    tick: Callable[[int], None],
+) -> None:
+    """Traces of requests `first` to `first + count`, and what the denoiser saw of the first few."""
+    from a2edit.calibration.samples import calibration_requests, encode
+    from a2edit.calibration.tracing import trace
 
-    samples = list(encode(source.graphs, drawn_requests(source.checkpoint, count)))
-    arrays: dict[str, Any] = {"tables": np.stack([sample.table for sample in samples])}
-    for place, sample in enumerate(samples[:RANGE_SAMPLES]):
-        arrays |= {f"{place}.{key}": sample.feeds[key].numpy() for key in _FEEDS}
-    save_file(dict(sorted(arrays.items())), folder / "traces.safetensors")
-    write_json(folder / "categories.json", [sample.category for sample in samples])
+    kept: dict[str, np.ndarray] = {}
+
+    def samples() -> Iterator[EncodedSample]:
+        requests = calibration_requests(source.checkpoint, data, first, count)
+        for place, sample in enumerate(encode(source.graphs, requests), first):
+            if place < RANGE_SAMPLES:
+                kept.update({f"{place}.{key}": sample.feeds[key].numpy() for key in _FEEDS})
+            yield sample
+
+    deep = min(count, max(0, DEEP_SAMPLES - first))
+    trace(source.checkpoint, source.dit, samples(), first=first, deep=deep, tick=tick).save(folder)
+    save_file(dict(sorted(kept.items())), folder / "feeds.safetensors")
+
+
+def join_parts(folder: Path, parts: Sequence[Path]) -> None:
+    """The traces of the whole set."""
+    from a2edit.calibration.traces import Traces
+
+    Traces.join([Traces.load(part) for part in parts]).save(folder)
+    feeds = [load_file(part / "feeds.safetensors") for part in parts]
+    kept = {name: array for part in feeds for name, array in part.items()}
+    save_file(dict(sorted(kept.items())), folder / "feeds.safetensors")
+
+
+def read_traces(folder: Path) -> Traces:
+    """What `join_parts` wrote."""
+    from a2edit.calibration.traces import Traces
+
+    return Traces.load(folder)
 
 
 def read_samples(traces: Path, count: int) -> list[EncodedSample]:
-    """The first samples of a folder that `save_traces` wrote, at most `RANGE_SAMPLES`."""
+    """The first samples of a set that `join_parts` wrote, at most `RANGE_SAMPLES`."""
     import torch
 
-    from a2edit.calibration.traces import EncodedSample
+    from a2edit.calibration.samples import EncodedSample
 
-    arrays = load_file(traces / "traces.safetensors")
-    categories = read_json(traces / "categories.json")
+    found, feeds = read_traces(traces), load_file(traces / "feeds.safetensors")
     return [
         EncodedSample(
-            categories[place],
-            {key: torch.from_numpy(arrays[f"{place}.{key}"]) for key in _FEEDS},
-            arrays["tables"][place],
+            found.categories[place],
+            {key: torch.from_numpy(feeds[f"{place}.{key}"]) for key in _FEEDS},
+            found.tables[place],
         )
-        for place in range(min(count, len(categories)))
+        for place in range(min(count, RANGE_SAMPLES, len(found.categories)))
     ]
+
+
+def save_metric(folder: Path, source: Source, traces: Path) -> None:
+    """metric.json: what a wrong expert weight costs."""
+    from a2edit.calibration.gram import traced_metric
+
+    metric = traced_metric(source.checkpoint, read_traces(traces))
+    write_json(folder / "metric.json", {"gram": metric.gram.tolist(), "energy": metric.energy})
+
+
+def read_metric(folder: Path) -> RouteMetric:
+    """What `save_metric` wrote."""
+    found = read_json(folder / "metric.json")
+    return RouteMetric(np.asarray(found["gram"], np.float64), found["energy"])
 
 
 def save_ranges(folder: Path, source: Source, traces: Path) -> None:

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from a2edit.calibration.routes import cluster_routes
+from a2edit.calibration.routes import (
+    Route,
+    RouteLimit,
+    RouteSample,
+    choose_routes,
+    cluster_routes,
+    nearest_errors,
+    p95,
+)
 from a2edit.runtime.errors import RequestError
 from a2edit.runtime.metric import RouteMetric
 
@@ -97,3 +105,76 @@ def test_nan_is_refused() -> None:
     found[0, 0, 0] = np.nan
     with pytest.raises(RequestError, match="NaN"):
         cluster_routes(found, ["x"] * 4, PLAIN, 2)
+
+
+def spread(seed: int, samples: int) -> np.ndarray:
+    """Tables around six centres, so that errors fall with every route."""
+    rng = np.random.default_rng(seed)
+    return (tables(seed, samples, 6) + rng.normal(0, 0.01, (samples, L, N))).astype(np.float32)
+
+
+def worst_of_95(found: np.ndarray, routes: list[Route]) -> float:
+    return p95(nearest_errors(found, np.stack([route.table for route in routes]), PLAIN))
+
+
+def test_a_bound_takes_the_fewest_routes_that_keep_it() -> None:
+    found = spread(7, 48)
+    sample = RouteSample(found, ["x"] * 48)
+    for bound in (0.2, 0.05, 0.02):
+        routes = choose_routes(sample, PLAIN, RouteLimit(error=bound), 1)
+        assert worst_of_95(found, routes) <= bound
+        fewer = len(routes) - 1
+        if fewer:
+            assert worst_of_95(found, cluster_routes(found, ["x"] * 48, PLAIN, fewer)) > bound
+
+
+def test_a_bound_that_needs_every_table_gets_no_more_than_those() -> None:
+    found = spread(8, 24)
+    sample = RouteSample(np.concatenate([found, found]), ["x"] * 48)
+    assert len(choose_routes(sample, PLAIN, RouteLimit(error=1e-7), 1)) == 24
+
+
+def test_a_loose_bound_takes_one_route() -> None:
+    sample = RouteSample(spread(9, 24), ["x"] * 24)
+    assert len(choose_routes(sample, PLAIN, RouteLimit(error=10.0), 1)) == 1
+
+
+def test_a_budget_buys_as_many_sets_as_fit() -> None:
+    sample = RouteSample(spread(10, 24), ["x"] * 24)
+    for budget, wanted in ((1000, 1), (2999, 2), (5000, 5)):
+        assert len(choose_routes(sample, PLAIN, RouteLimit(budget=budget), 1000)) == wanted
+    with pytest.raises(RequestError, match=r"999 bytes.*one route takes 1000"):
+        choose_routes(sample, PLAIN, RouteLimit(budget=999), 1000)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"count": 2, "error": 0.1}, "--routes 2 and --route-error 0.1 both say"),
+        ({"error": 0.1, "budget": 5}, "give one of --routes, --route-error and --routes-budget"),
+        ({"count": 0}, "--routes is 0"),
+        ({"error": 0.0}, "--route-error is 0.0"),
+        ({"error": float("nan")}, "--route-error is nan"),
+        ({"budget": 0}, "--routes-budget is 0"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(given: dict[str, float], says: str) -> None:
+    with pytest.raises(RequestError, match=says):
+        RouteLimit(**given)  # type: ignore[arg-type]
+
+
+def test_what_counts_more_pulls_the_route() -> None:
+    found = tables(4, 2, 2)
+    sample = RouteSample(found, ["rare", "common"], np.array([1.0, 3.0]))
+    (route,) = choose_routes(sample, PLAIN, RouteLimit(1), 1)
+    np.testing.assert_allclose(route.table, 0.25 * found[0] + 0.75 * found[1], rtol=1e-6)
+    assert route.name == "common"
+    errors = PLAIN.errors(found, route.table[None])[:, 0]
+    assert route.predicted_error == pytest.approx(0.25 * errors[0] + 0.75 * errors[1])
+
+
+def test_p95_is_what_95_percent_do_not_exceed() -> None:
+    errors = np.arange(1.0, 101.0)
+    assert p95(errors) == 95
+    assert p95(errors[:20]) == 19
+    assert p95(np.array([1.0, 2.0]), np.array([96.0, 4.0])) == 1
