@@ -74,6 +74,28 @@ def training(results: Path, model: str, steps: int) -> None:
 
 
 @main.command(cls=Command)
+@_bundle
+@results_option("switching.csv")
+@click.option("--model", default="a2edit-mini", show_default=True, help="The reference's model.")
+@click.option("--baked", type=click.Path(path_type=Path), help="A second bundle, weights baked.")
+@click.option("--rounds", type=click.IntRange(min=8), default=40, show_default=True)
+def switching(bundle: Path, results: Path, model: str, baked: Path | None, rounds: int) -> None:
+    """Switching routes, merging them on demand, memory of many, weights as inputs or baked."""
+    from a2edit.bench.reference import quiet
+
+    quiet()
+    from a2edit.bench import switching as bench
+
+    console = Console()
+    plan = bench.Plan(bundle=bundle, model=model, baked=baked, rounds=rounds)
+    with console.status("starting") as status:
+        rows = bench.measure(plan, status.update)
+    append_rows(results / "switching.csv", rows)
+    console.print(_table(rows))
+    console.print(f"appended to {results / 'switching.csv'}")
+
+
+@main.command(cls=Command)
 @results_option("gram.csv")
 @click.option(
     "--model", default="flux-fill", show_default=True, help="Or a checkpoint: its shapes."

@@ -1,0 +1,218 @@
+"""What routes cost a running editor: switching, merging on demand, memory, weights as inputs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2edit.bench.rows import Row, Setup
+from a2edit.runtime.editor import Editor
+from a2edit.runtime.engines.base import Array, Engine
+from a2edit.runtime.engines.pool import DENOISER
+from a2edit.runtime.errors import EngineError
+
+# Places of a calibration set that no build reaches.
+_HELD_OUT = 1 << 24
+
+Note = Callable[[str], None]
+Table = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to measure. `baked` is a second bundle of the same model, weights as constants."""
+
+    bundle: Path
+    model: str  # the checkpoint of the torch reference
+    baked: Path | None = None
+    rounds: int = 40
+    merges: int = 24
+    exact: int = 4
+
+
+def measure(plan: Plan, note: Note) -> list[Row]:
+    """Every row; what is compared takes turns in one process."""
+    with Editor.open(plan.bundle) as editor:
+        manifest = editor.bundle.manifest
+        setup = Setup.here("switching", manifest.name, manifest.sampler.steps)
+        editor.open_engines()
+        inputs = example_inputs(editor)
+        tables = [np.array(route.table, np.float32) for route in manifest.routes.values()]
+        note(f"steps and switches, {plan.rounds} rounds over {len(tables)} routes")
+        rows = _switches(setup, editor, inputs, tables, plan.rounds)
+        note(f"routes merged on demand, {plan.merges}")
+        rows += _merges(setup, editor, inputs, tables, plan.merges)
+        note(f"merged on demand against torch, {plan.exact} requests")
+        rows += _exact(setup, editor, plan)
+        if plan.baked:
+            note("weights as inputs and baked, in turn")
+            rows += _baked(setup, editor, plan.baked, inputs, plan.rounds)
+    counts = sorted({1, len(tables)})
+    found = {}
+    for count in counts:
+        note(f"memory with {count} routes resident, in a process of its own")
+        found[count] = resident(plan.bundle, count)
+        for name, value in found[count].items():
+            rows.append(setup.row(f"{name}, {count} routes resident", "MB", [value]))
+    for name in found[1]:
+        ratio = found[counts[-1]][name] / found[1][name]
+        rows.append(setup.row(f"{name}, {counts[-1]} routes / 1", "x", [ratio]))
+    return rows
+
+
+def _switches(
+    setup: Setup, editor: Editor, inputs: dict[str, Array], tables: Sequence[Table], rounds: int
+) -> list[Row]:
+    """A step at rest, a switch between sets in memory, and the step right behind it."""
+    seconds: dict[str, list[float]] = {"step": [], "switch": [], "after": []}
+    for turn in range(-len(tables), rounds):
+        start = time.perf_counter()
+        engine = editor.engines.denoiser(editor.routes.get(tables[turn % len(tables)]))
+        switched = time.perf_counter()
+        engine.run(inputs)
+        behind = time.perf_counter()
+        engine.run(inputs)
+        if turn >= 0:
+            seconds["switch"].append(switched - start)
+            seconds["after"].append(behind - switched)
+            seconds["step"].append(time.perf_counter() - behind)
+    step = float(np.median(seconds["step"]))
+    return [
+        setup.row("denoising step", "ms", [1e3 * s for s in seconds["step"]]),
+        setup.row("first step after a switch", "ms", [1e3 * s for s in seconds["after"]]),
+        setup.row("switch between resident routes", "ms", [1e3 * s for s in seconds["switch"]]),
+        setup.row("switch / step", "%", [100 * s / step for s in seconds["switch"]]),
+    ]
+
+
+def _merges(
+    setup: Setup, editor: Editor, inputs: dict[str, Array], tables: Sequence[Table], count: int
+) -> list[Row]:
+    """Tables that no route is near: merged, bound, and a step; the ratio is to a step beside it."""
+    rng = np.random.default_rng(0)
+    merges, steps = [], []
+    for turn in range(-2, count):
+        # Half of one route and half of another, unevenly: two to three experts awake a block.
+        first, second = rng.choice(len(tables), 2, replace=len(tables) < 2)
+        share = np.float32(rng.uniform(0.3, 0.7))
+        table = share * tables[first] + (1 - share) * tables[second]
+        start = time.perf_counter()
+        choice = editor.routes.get(table)
+        engine = editor.engines.denoiser(choice)
+        merged = time.perf_counter()
+        engine.run(inputs)
+        stepped = time.perf_counter()
+        if choice.supply != "merged":
+            raise EngineError(
+                f"a half-way table was served by route {choice.route!r}: the tolerance is too wide "
+                "to time a merge"
+            )
+        if turn >= 0:
+            merges.append(merged - start)
+            steps.append(stepped - merged)
+    ratios = [merge / step for merge, step in zip(merges, steps, strict=True)]
+    return [
+        setup.row("merge and bind a route", "ms", [1e3 * s for s in merges]),
+        setup.row("merge and bind / step", "x", ratios),
+    ]
+
+
+def _exact(setup: Setup, editor: Editor, plan: Plan) -> list[Row]:
+    """Velocities of merged routes against torch with unmerged experts at the gate's own table."""
+    from a2edit.calibration.routes import Route
+    from a2edit.calibration.samples import calibration_requests, encode
+    from a2edit.export.verify import verify_route
+    from a2edit.model.checkpoint import Checkpoint
+    from a2edit.model.graphs import DitGraph, make_graphs
+
+    checkpoint = Checkpoint.load(plan.model)
+    graphs = make_graphs(checkpoint)
+    dit = graphs[DENOISER]
+    assert isinstance(dit, DitGraph)
+    precision = editor.bundle.manifest.precision["graphs"][DENOISER]
+    errors = []
+    for sample in encode(graphs, calibration_requests(checkpoint, None, _HELD_OUT, plan.exact)):
+        # A little off the gate's wish, so that no static route is near.
+        table = sample.table * np.float32(0.5)
+        choice = editor.routes.get(table)
+        if choice.supply != "merged":
+            raise EngineError(f"route {choice.route!r} serves a halved table: nothing was merged")
+        engine = editor.engines.denoiser(choice)
+        route = Route("asked", table, 1, 0.0)
+        figure = verify_route(checkpoint, dit, engine, route, [sample], precision)
+        errors.append(figure.error)
+    return [setup.row("merged on demand against torch, relative error of the velocity", "", errors)]
+
+
+def _baked(
+    setup: Setup, editor: Editor, baked: Path, inputs: dict[str, Array], rounds: int
+) -> list[Row]:
+    """The same route by the shared engine and by one of its own, in turn."""
+    route = next(iter(editor.bundle.manifest.routes.values()))
+    table = np.array(route.table, np.float32)
+    with Editor.open(baked) as other:
+        sides: dict[str, Engine] = {
+            name: side.engines.denoiser(side.routes.get(table))
+            for name, side in (("inputs", editor), ("baked", other))
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in sides}
+        for turn in range(-3, rounds):
+            for name, engine in sides.items():
+                start = time.perf_counter()
+                engine.run(inputs)
+                if turn >= 0:
+                    seconds[name].append(time.perf_counter() - start)
+    ratio = np.array(seconds["inputs"]) / np.array(seconds["baked"])
+    return [
+        *(setup.row(f"step, weights {name}", "ms", [1e3 * s for s in of])
+          for name, of in seconds.items()),
+        setup.row("step, weights as inputs / baked", "x", ratio.tolist()),
+    ]  # fmt: skip
+
+
+def example_inputs(editor: Editor) -> dict[str, Array]:
+    """Inputs of a step in the range that requests have; the same at every call."""
+    rng = np.random.default_rng(0)
+    spec = editor.bundle.manifest.graphs[DENOISER].spec(DENOISER)
+    inputs: dict[str, Array] = {
+        one.name: rng.standard_normal(one.shape).astype(one.dtype) for one in spec.inputs
+    }
+    scalars = {"sigma": 0.75, "delta": -0.05, "guidance": editor.bundle.manifest.sampler.guidance}
+    return inputs | {name: np.array([value], np.float32) for name, value in scalars.items()}
+
+
+def resident(bundle: Path, routes: int) -> dict[str, float]:
+    """Memory in MB of a process that has run a step of each of so many routes and keeps them."""
+    command = [sys.executable, "-m", "a2edit.bench.switching", str(bundle), str(routes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise EngineError(f"the process with {routes} routes exited with {done.returncode}: {last}")
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def _hold(bundle: str, routes: str) -> dict[str, float]:
+    with Editor.open(bundle) as editor:
+        editor.open_engines()
+        inputs = example_inputs(editor)
+        for route in list(editor.bundle.manifest.routes.values())[: int(routes)]:
+            choice = editor.routes.get(np.array(route.table, np.float32))
+            editor.engines.denoiser(choice).run(inputs)
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    found = dict(line.split(":", 1) for line in lines if ":" in line)
+    # RssFile are pages of mapped files: shared by processes, and given back under pressure.
+    kinds = {"resident set": "VmRSS", "of it anonymous": "RssAnon"}
+    return {name: int(found[key].split()[0]) * 1024 / 1e6 for name, key in kinds.items()}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(_hold(*sys.argv[1:])) + "\n")
