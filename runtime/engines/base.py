@@ -7,6 +7,7 @@ alive, and returns arrays that nothing writes to again.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
@@ -35,6 +36,10 @@ class TensorSpec:
             )
         if any(size < 0 for size in self.shape):
             raise BundleError(f"tensor {self.name!r} has shape {list(self.shape)}")
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * np.dtype(_numpy_name(self.dtype)).itemsize
 
     def __str__(self) -> str:
         return f"{self.name} {self.dtype}{list(self.shape)}"

@@ -1,12 +1,27 @@
 """Merging and quantising: exact by definition, reversible, never worse than half a step."""
 
 import hashlib
+import subprocess
+import sys
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 
-from a2edit.kernels.reference import FloatArray, dequantise_rows, merge_weight, quantise_rows
+from a2edit.kernels.reference import (
+    MATRIX_TILE,
+    VECTOR_TILE,
+    FloatArray,
+    dequantise_rows,
+    merge_weight,
+    narrowed,
+    quantise_rows,
+    tile_sides,
+    tiled_product,
+    widened,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -48,6 +63,7 @@ def test_a_b_a_gives_the_same_bytes_and_leaves_the_base_alone(seed: int) -> None
 
 def test_no_active_expert_is_the_base_itself_as_a_copy() -> None:
     base, A, B, _ = factors(0)
+    base[0, 0] = -0.0
     merged = merge_weight(base, A, B, np.zeros(4, np.float32), 1.0)
     assert merged.tobytes() == base.tobytes()
     assert not np.shares_memory(merged, base)
@@ -85,3 +101,107 @@ def test_a_row_of_zeros_stays_zero() -> None:
     assert scales.tolist() == [1.0, 1.0]
     negative = quantise_rows(np.array([[-2.0, 1.0]], np.float32))[0]
     assert negative.tolist() == [[-127, 64]]  # 63.5 rounds to even
+
+
+DTYPES = st.sampled_from(["float32", "float16", "bfloat16"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, DTYPES, DTYPES)
+def test_stored_narrow_or_wide_the_sum_is_one(seed: int, stored: str, wanted: str) -> None:
+    """What narrow types hold exactly is merged as if it had been stored in fp32."""
+    base, A, B, rng = factors(seed)
+    W, P, Q = (narrowed(part, stored) for part in (base, A, B))
+    weights = rng.uniform(size=4).astype(np.float32)
+    merged = merge_weight(W, P, Q, weights, 1.5, wanted)
+    wide = merge_weight(widened(W), widened(P), widened(Q), weights, 1.5)
+    assert merged.tobytes() == narrowed(wide, wanted).tobytes()
+    assert merge_weight(W, P, Q, weights, 1.5).dtype == W.dtype
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(width=32, allow_nan=True))
+def test_bfloat16_is_the_nearest_and_ties_go_to_even(value: float) -> None:
+    number = np.array([value], np.float32)
+    bits = narrowed(number, "bfloat16")
+    back = widened(bits)
+    if np.isnan(number[0]):
+        assert np.isnan(back[0])
+        return
+    assert narrowed(back, "bfloat16").tobytes() == bits.tobytes()
+    steps = (bits[0].astype(int) + step for step in (-1, 0, 1))
+    near = {step: widened(np.array([step & 0xFFFF], np.uint16))[0] for step in steps}
+    gaps = {
+        step: abs(float(other) - float(number[0]))
+        for step, other in near.items()
+        if np.isfinite(other) and np.isfinite(number[0])
+    }
+    if int(bits[0]) in gaps:
+        least = min(gaps.values())
+        assert gaps[int(bits[0])] == least
+        assert list(gaps.values()).count(least) == 1 or bits[0] % 2 == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 3000))
+def test_tiles_fill_the_product_and_are_small_enough_for_one_thread(
+    out: int, inner: int, depth: int
+) -> None:
+    rows, columns = tile_sides(out, inner, depth)
+    assert out % rows == inner % columns == 0
+    limit = VECTOR_TILE if 1 in (rows, columns) else MATRIX_TILE
+    assert rows * columns * depth <= max(limit, depth)
+
+
+def test_the_shapes_of_real_models_get_tiles_of_a_fair_size() -> None:
+    for out, inner in ((256, 1280), (1024, 256), (3072, 3072), (12288, 3072), (3072, 15360)):
+        for depth in (8, 24, 64, 96, 256):
+            rows, columns = tile_sides(out, inner, depth)
+            assert rows * columns * depth >= MATRIX_TILE / 8
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.integers(1, 300), st.integers(1, 300), st.integers(1, 300))
+def test_the_tiled_product_is_the_product(seed: int, out: int, inner: int, depth: int) -> None:
+    rng = np.random.default_rng(seed)
+    high = rng.standard_normal((out, depth)).astype(np.float32)
+    low = rng.standard_normal((depth, inner)).astype(np.float32)
+    exact = high.astype(np.float64) @ low.astype(np.float64)
+    # depth roundings of partial sums, none larger than the sum of magnitudes
+    bound = depth * np.finfo(np.float32).eps * (np.abs(high) @ np.abs(low))
+    assert (np.abs(tiled_product(high, low) - exact) <= bound).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, st.integers(1, 700), st.integers(1, 700), st.integers(1, 300))
+def test_the_bytes_do_not_depend_on_threads(seed: int, out: int, inner: int, depth: int) -> None:
+    rng = np.random.default_rng(seed)
+    high = rng.standard_normal((out, depth)).astype(np.float32)
+    low = rng.standard_normal((depth, inner)).astype(np.float32)
+    found = set()
+    for threads in (1, 2, 5):
+        with threadpool_limits(threads):
+            found.add(tiled_product(high, low).tobytes())
+    assert len(found) == 1
+
+
+# Of these the plain product does depend on threads (checked with OpenBLAS 0.3.31).
+@pytest.mark.parametrize("core", ["Haswell", "SandyBridge", "Prescott", "SkylakeX"])
+def test_the_bytes_do_not_depend_on_threads_on_other_processors(core: str) -> None:
+    code = """
+import hashlib
+import numpy as np
+from a2edit.kernels.reference import tiled_product
+from threadpoolctl import threadpool_limits
+rng = np.random.default_rng(0)
+for out, inner, depth in ((336, 167, 561), (256, 1280, 24), (1000, 999, 64), (1, 4000, 300)):
+    high = rng.standard_normal((out, depth)).astype(np.float32)
+    low = rng.standard_normal((depth, inner)).astype(np.float32)
+    found = set()
+    for threads in (1, 2, 5):
+        with threadpool_limits(threads):
+            found.add(tiled_product(high, low).tobytes())
+    assert len(found) == 1, (out, inner, depth)
+"""
+    environment = {"OPENBLAS_CORETYPE": core, "OPENBLAS_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=120)

@@ -1,0 +1,119 @@
+"""A route's weights from the base and its experts: ahead in a build, or on demand (SPEC §3)."""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2edit.kernels.reference import merge_weight, quantise_rows
+from a2edit.runtime.engines.base import Array, TensorSpec, WeightSet
+from a2edit.runtime.errors import BundleError
+from a2edit.runtime.manifest import MergeEntry
+from a2edit.runtime.tensors import StoredTensor, map_tensors
+
+FLOATS = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Linear:
+    """One routed linear: what it is merged from, and what the graph takes."""
+
+    name: str
+    block: int
+    base: Array  # [out, in]
+    A: Array  # [N, r, in]
+    B: Array  # [N, out, r]
+    dtype: str  # of the graph's weight
+
+    def merged(self, row: NDArray[np.float32], scale: float) -> dict[str, Array]:
+        wide = "float32" if self.dtype == "int8" else self.dtype
+        weight = merge_weight(self.base, self.A, self.B, row, scale, wide)
+        if self.dtype != "int8":
+            return {f"{self.name}.weight": weight}
+        levels, scales = quantise_rows(weight)
+        return {f"{self.name}.weight": levels, f"{self.name}.scale": scales}
+
+
+class RouteMerger:
+    """Merges weight sets for one graph from weights/merge.safetensors, whose bytes never change.
+
+    Every merge starts from the pristine base, so a table always gives the same bytes, whatever
+    was merged before and however many threads there are. The build makes its weight sets by this
+    class, so that they are what the runtime would merge. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        entry: MergeEntry,
+        weights: Sequence[TensorSpec],
+        threads: int | None = None,
+    ) -> None:
+        """Map `source` and compare it with `weights`, the routed weights of the dit graph.
+
+        "<linear>.weight" is float32, float16, bfloat16, or int8 with "<linear>.scale" float32
+        [out] beside it. Linears are merged by `threads` at a time (default: one a core, at most
+        8). Raises BundleError where the file is damaged or does not fit the graph.
+        """
+        self.scale = entry.scale
+        self.threads = threads or min(8, os.cpu_count() or 1)
+        try:
+            self._linears = _linears(map_tensors(source), entry.blocks, weights)
+        except BundleError as error:
+            raise BundleError(f"{str(source)!r} cannot be merged from: {error}") from None
+        self.shape = (max(entry.blocks.values()) + 1, len(self._linears[0].A))
+        self.nbytes = sum(spec.nbytes for spec in weights)
+
+    def merge(self, table: NDArray[np.floating], name: str) -> WeightSet:
+        """The weight set `name` for a table R[L, N] (rows past the last block are not read).
+
+        fp32 accumulate, cast once, quantise last (SPEC §11.1); only active experts are read.
+        """
+        blocks, experts = self.shape
+        if table.ndim != 2 or table.shape[0] < blocks or table.shape[1] != experts:
+            raise ValueError(f"a table is [{blocks}, {experts}], got {list(table.shape)}")
+        rows = table.astype(np.float32)
+        tensors: dict[str, Array] = {}
+        with ThreadPoolExecutor(self.threads) as pool:
+            for merged in pool.map(lambda it: it.merged(rows[it.block], self.scale), self._linears):
+                tensors |= merged
+        return WeightSet(name, tensors)
+
+
+def _linears(
+    stored: Mapping[str, StoredTensor], blocks: Mapping[str, int], weights: Sequence[TensorSpec]
+) -> list[_Linear]:
+    """What the file and the graph say of every linear, checked against each other."""
+    wanted = {spec.name: spec for spec in weights}
+    linears = []
+    for name, block in blocks.items():
+        spec = wanted.pop(f"{name}.weight", None)
+        if spec is None:
+            raise BundleError(f"the graph takes no {name}.weight")
+        if spec.dtype == "int8" and wanted.pop(f"{name}.scale", None) is None:
+            raise BundleError(f"the graph takes no {name}.scale beside an int8 weight")
+        base, A, B = (_stored(stored, f"{name}.{part}") for part in ("weight", "A", "B"))
+        experts, rank = A.shape[:2] if A.ndim == 3 else (0, 0)
+        shapes = spec.shape, (experts, rank, spec.shape[-1]), (experts, spec.shape[0], rank)
+        if not experts or (base.shape, A.shape, B.shape) != shapes:
+            found = ", ".join(str(list(array.shape)) for array in (base, A, B))
+            raise BundleError(f"{name} has {found} as weight, A and B; the graph takes {spec}")
+        linears.append(_Linear(name, block, base, A, B, spec.dtype))
+    if wanted:
+        raise BundleError(f"the graph takes {next(iter(wanted))}, of which nothing is known")
+    if len({len(linear.A) for linear in linears}) != 1:
+        raise BundleError("its linears have different numbers of experts, or there are none")
+    return linears
+
+
+def _stored(stored: Mapping[str, StoredTensor], name: str) -> Array:
+    tensor = stored.get(name)
+    if tensor is None:
+        raise BundleError(f"it has no {name}")
+    if tensor.dtype not in FLOATS:
+        raise BundleError(f"{name} is {tensor.dtype}; it may be {', '.join(FLOATS)}")
+    return tensor.array

@@ -1,0 +1,75 @@
+"""Safetensors files, mapped into memory: nothing is read before it is used.
+
+The library's own numpy reader knows no bfloat16 and copies; the format is a header of JSON and
+plain bytes (https://github.com/huggingface/safetensors#format).
+"""
+
+import json
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from a2edit.runtime.engines.base import Array
+from a2edit.runtime.errors import BundleError
+
+# Of each dtype in the file: its name, and numpy's type of the bytes (bfloat16 as its bits).
+DTYPES = {
+    "F32": ("float32", "<f4"),
+    "F16": ("float16", "<f2"),
+    "BF16": ("bfloat16", "<u2"),
+    "I8": ("int8", "i1"),
+    "U8": ("uint8", "u1"),
+    "I32": ("int32", "<i4"),
+    "I64": ("int64", "<i8"),
+    "BOOL": ("bool", "?"),
+}
+_MAX_HEADER = 100 * 2**20  # the format's own limit
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredTensor:
+    """One tensor of a file: `array` lies in the mapping, and keeps it open."""
+
+    dtype: str  # as in TensorSpec
+    array: Array
+
+
+def map_tensors(path: Path, mode: Literal["r", "c"] = "r") -> dict[str, StoredTensor]:
+    """The tensors of a safetensors file by name; raises BundleError where it is damaged.
+
+    Processes that map one file share its pages. With mode "r" the arrays are read only; with "c"
+    they can be written to, which changes the process's own copy alone.
+    """
+    try:
+        # the mapping ends with the last array that points into it
+        data = np.memmap(path, np.uint8, mode)
+    except (OSError, ValueError) as error:  # ValueError: an empty file
+        raise BundleError(f"{str(path)!r} cannot be read: {error}") from None
+    try:
+        return _tensors(data)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise BundleError(f"{str(path)!r} is no sound safetensors file: {error}") from None
+
+
+def _tensors(data: Array) -> dict[str, StoredTensor]:
+    start = 8 + int.from_bytes(data[:8].tobytes(), "little")
+    if data.size < 8 or start > min(data.size, _MAX_HEADER):
+        raise ValueError(f"a header that ends at {start} of {data.size} bytes")
+    header: dict[str, Any] = json.loads(data[8:start].tobytes())
+    header.pop("__metadata__", None)
+    return {name: _tensor(name, entry, data[start:]) for name, entry in header.items()}
+
+
+def _tensor(name: str, entry: dict[str, Any], data: Array) -> StoredTensor:
+    if entry["dtype"] not in DTYPES:
+        raise ValueError(f"{name} has dtype {entry['dtype']}; known are {', '.join(DTYPES)}")
+    dtype, kind = DTYPES[entry["dtype"]]
+    shape, (first, last) = tuple(entry["shape"]), entry["data_offsets"]
+    if not all(isinstance(number, int) and number >= 0 for number in (*shape, first, last)):
+        raise ValueError(f"{name} has shape {shape} at bytes {first} to {last}")
+    if last > data.size or last - first != prod(shape) * np.dtype(kind).itemsize:
+        raise ValueError(f"{name} lies at bytes {first} to {last} of {data.size}, {dtype}{shape}")
+    return StoredTensor(dtype, data[first:last].view(kind).reshape(shape).view(np.ndarray))

@@ -1,0 +1,193 @@
+"""Merging a whole route from a mapped file: the reference's bytes, for every dtype."""
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
+
+from a2edit.kernels.reference import merge_weight, narrowed, quantise_rows, widened
+from a2edit.runtime.engines.base import TensorSpec, WeightSet
+from a2edit.runtime.errors import BundleError
+from a2edit.runtime.manifest import MergeEntry
+from a2edit.runtime.merge import RouteMerger
+from a2edit.runtime.tensors import map_tensors
+
+NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+SHAPES = {"attn.to_q": (0, 12, 10), "ff.0": (1, 16, 12), "ff.2": (1, 12, 16)}  # block, out, in
+EXPERTS, RANK, SCALE = 4, 2, 1.5
+
+
+def write_tensors(path: Path, tensors: Mapping[str, tuple[str, np.ndarray]]) -> None:
+    """A safetensors file, bfloat16 from its bits (the library's numpy writer has none)."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    data = b""
+    for name, (dtype, array) in tensors.items():
+        offsets = [len(data), len(data) + array.nbytes]
+        header[name] = {"dtype": NAMES[dtype], "shape": list(array.shape), "data_offsets": offsets}
+        data += array.tobytes()
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def source(path: Path, seed: int, dtype: str = "float32") -> MergeEntry:
+    rng = np.random.default_rng(seed)
+    tensors = {}
+    for name, (_, out, inner) in SHAPES.items():
+        parts = {"weight": (out, inner), "A": (EXPERTS, RANK, inner), "B": (EXPERTS, out, RANK)}
+        for part, shape in parts.items():
+            array = rng.standard_normal(shape).astype(np.float32)
+            tensors[f"{name}.{part}"] = dtype, narrowed(array, dtype)
+    write_tensors(path, tensors)
+    blocks = {name: block for name, (block, _, _) in SHAPES.items()}
+    return MergeEntry(file=path.name, scale=SCALE, blocks=blocks)
+
+
+def specs(dtype: str = "float32") -> list[TensorSpec]:
+    found = []
+    for name, (_, out, inner) in SHAPES.items():
+        found.append(TensorSpec(f"{name}.weight", dtype, (out, inner)))
+        if dtype == "int8":
+            found.append(TensorSpec(f"{name}.scale", "float32", (out,)))
+    return found
+
+
+def table(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (rng.random((2, EXPERTS)) * (rng.random((2, EXPERTS)) > 0.4)).astype(np.float32)
+
+
+def content(weights: WeightSet) -> dict[str, bytes]:
+    return {name: array.tobytes() for name, array in weights.tensors.items()}
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["float32", "float16", "bfloat16"]),
+    st.sampled_from(["float32", "float16", "bfloat16", "int8"]),
+    st.integers(1, 3),
+)
+def test_a_route_is_the_references_bytes(
+    tmp_path: Path, seed: int, stored: str, wanted: str, threads: int
+) -> None:
+    path = tmp_path / "merge.safetensors"
+    entry = source(path, seed, stored)
+    before = path.read_bytes()
+    weights = RouteMerger(path, entry, specs(wanted), threads).merge(table(seed), "mine")
+    assert weights.name == "mine"
+    assert list(weights.tensors) == [spec.name for spec in specs(wanted)]
+    tensors = map_tensors(path)
+    for name, (block, *_) in SHAPES.items():
+        base, A, B = (widened(tensors[f"{name}.{part}"].array) for part in ("weight", "A", "B"))
+        merged = merge_weight(base, A, B, table(seed)[block], SCALE)
+        if wanted == "int8":
+            levels, scales = quantise_rows(merged)
+            assert weights.tensors[f"{name}.scale"].tobytes() == scales.tobytes()
+            assert weights.tensors[f"{name}.weight"].tobytes() == levels.tobytes()
+        else:
+            expected = narrowed(merged, wanted)
+            assert weights.tensors[f"{name}.weight"].dtype == expected.dtype
+            assert weights.tensors[f"{name}.weight"].tobytes() == expected.tobytes()
+    assert path.read_bytes() == before
+
+
+def test_a_thousand_merges_never_leave_the_base(tmp_path: Path) -> None:
+    entry = source(tmp_path / "m", 0, "float16")
+    merger = RouteMerger(tmp_path / "m", entry, specs(), threads=2)
+    first = [content(merger.merge(table(seed), "r")) for seed in range(5)]
+    rng = np.random.default_rng(1)
+    for seed in rng.integers(0, 5, 1000).tolist():
+        assert content(merger.merge(table(seed), "r")) == first[seed]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_threads_of_blas_change_no_byte(tmp_path: Path, threads: int) -> None:
+    merger = RouteMerger(tmp_path / "m", source(tmp_path / "m", 0), specs())
+    expected = content(merger.merge(table(3), "r"))
+    with threadpool_limits(threads):
+        assert content(merger.merge(table(3), "r")) == expected
+
+
+def test_the_weights_are_writable_and_nobody_elses(tmp_path: Path) -> None:
+    merger = RouteMerger(tmp_path / "m", source(tmp_path / "m", 0), specs())
+    zeros = np.zeros((2, EXPERTS), np.float32)
+    first, again = merger.merge(zeros, "r"), merger.merge(zeros, "r")
+    expected = content(again)
+    for array in first.tensors.values():
+        array[:] = 0
+    assert content(again) == content(merger.merge(zeros, "r")) == expected
+    assert merger.nbytes == first.nbytes
+    assert merger.shape == (2, EXPERTS)
+    with pytest.raises(ValueError, match=r"a table is \[2, 4\], got \[2, 3\]"):
+        merger.merge(zeros[:, :3], "r")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+def retype(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"F32"', b'"I32"', 1))
+
+
+def move(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"[0, 480]", b"[9, 480]", 1))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (cut, "no sound safetensors file"),
+        (move, "no sound safetensors file"),
+        (retype, r"attn.to_q.weight is int32; it may be float32, float16, bfloat16"),
+        (lambda path: path.write_bytes(b""), "cannot be read"),
+        (lambda path: path.write_bytes(b"12"), "no sound safetensors file"),
+        (lambda path: path.write_bytes(b"\xff" * 90), "no sound safetensors file"),
+        (lambda path: path.write_bytes(b"\x02" + b"\0" * 7 + b"[]"), "no sound safetensors file"),
+        (lambda path: write_tensors(path, {}), "it has no attn.to_q.weight"),
+        (Path.unlink, "cannot be read"),
+    ],
+)
+def test_damaged_files_are_refused_by_name(tmp_path: Path, damage: Any, message: str) -> None:
+    path = tmp_path / "merge.safetensors"
+    entry = source(path, 0)
+    damage(path)
+    with pytest.raises(BundleError, match=message) as caught:
+        RouteMerger(path, entry, specs())
+    assert "merge.safetensors" in str(caught.value)
+
+
+def test_a_file_for_another_graph_is_refused(tmp_path: Path) -> None:
+    entry = source(tmp_path / "m", 0)
+    for weights, message in (
+        (specs()[1:], "the graph takes no attn.to_q.weight"),
+        (specs("int8")[:1] + specs("int8")[2:], "the graph takes no attn.to_q.scale"),
+        ([*specs(), TensorSpec("more", "float32", (1,))], "the graph takes more, of which"),
+        (
+            [TensorSpec("attn.to_q.weight", "float32", (10, 12)), *specs()[1:]],
+            r"attn.to_q has \[12, 10\], \[4, 2, 10\], \[4, 12, 2\] as weight, A and B; the graph",
+        ),
+    ):
+        with pytest.raises(BundleError, match=message):
+            RouteMerger(tmp_path / "m", entry, weights)
+
+
+def test_a_mapping_of_ones_own_can_be_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    source(path, 0, "bfloat16")
+    before = path.read_bytes()
+    array = map_tensors(path, "c")["ff.0.A"].array
+    array[:] = 7
+    assert path.read_bytes() == before
+    tensor = map_tensors(path)["ff.0.A"]
+    assert tensor.dtype == "bfloat16"
+    assert not (tensor.array == 7).any()
+    assert not tensor.array.flags.writeable
