@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from a2edit.bench.flow import BATCH, fresh_batch, loss_of
-from a2edit.calibration.gram import checkpoint_metric
+from a2edit.calibration.gram import traced_metric
 from a2edit.calibration.routes import cluster_routes
+from a2edit.calibration.samples import calibration_requests, encode
 from a2edit.calibration.specialisation import (
     ActiveSets,
     CategoryProbe,
@@ -19,8 +20,11 @@ from a2edit.calibration.specialisation import (
     mean_weights,
     probe_categories,
 )
+from a2edit.calibration.tracing import trace
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import eject, inject
+from a2edit.model.graphs import DitGraph, make_graphs
+from a2edit.runtime.metric import RouteMetric
 from a2edit.training.data import PairFactory
 from a2edit.training.datasets.source import SampleSource
 from a2edit.training.flow import FlowModel, NoiseLevels
@@ -42,17 +46,19 @@ class Plan:
         samples: requests whose gate tables are read, the categories in turn.
         effects: samples of a category that the experts are switched off on; 0: leave it out.
         routes: K of the static routes that are to cover the requests.
-        tolerance: predicted error up to which a route covers a request.
+        tolerance: predicted error of the velocity up to which a route covers a request.
         split: of the kinds of objects: those that were trained on, or those held out.
         half: the transformer under bf16 autocast.
+        traced: requests that the metric of routes is measured on.
     """
 
     samples: int = 320
     effects: int = 16
     routes: int = 8
-    tolerance: float = 0.05
+    tolerance: float = 0.01
     split: Split = "train"
     half: bool = False
+    traced: int = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,7 @@ def measure_experts(
 
     asked, shown = tables(_FIRST_INDEX, plan.split, "gate tables")
     calibration, seen = tables(_ROUTES_INDEX, "train", "calibration")
-    metric = checkpoint_metric(checkpoint)
+    metric = _metric(checkpoint, plan.traced, progress)
     routes = cluster_routes(calibration, seen, metric, plan.routes)
     errors = metric.errors(asked, np.stack([route.table for route in routes])).min(1)
     order, weights = mean_weights(asked, shown)
@@ -126,6 +132,23 @@ def measure_experts(
         covered=float((errors <= plan.tolerance).mean()),
         route_errors=errors,
     )
+
+
+def _metric(
+    checkpoint: Checkpoint, count: int, progress: Callable[[str, int, int], None]
+) -> RouteMetric:
+    graphs = make_graphs(checkpoint)
+    dit = graphs["dit"]
+    assert isinstance(dit, DitGraph)
+    samples = encode(graphs, calibration_requests(checkpoint, None, 0, count))
+    traces = trace(
+        checkpoint,
+        dit,
+        samples,
+        deep=count,
+        tick=lambda done: progress("traces of the denoiser", done, count),
+    )
+    return traced_metric(checkpoint, traces)
 
 
 def _effects(

@@ -46,9 +46,9 @@ if TYPE_CHECKING:
 @click.option(
     "--tolerance",
     type=click.FloatRange(min=0, min_open=True),
-    default=0.05,
+    default=0.01,
     show_default=True,
-    help="Predicted error up to which a route covers a request.",
+    help="Predicted error of the velocity up to which a route covers a request.",
 )
 @split_option
 @data_option
