@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2edit.calibration.routes import Clusters, FloatArray, RouteSample, nearest_errors, p95
+from a2edit.runtime.errors import DataError
 from a2edit.runtime.metric import RouteMetric
 
 # Traffic may outweigh the calibration set, but what it happens not to show is not forgotten.
@@ -165,7 +166,15 @@ def with_traffic(known: RouteSample, logged: FloatArray, metric: RouteMetric) ->
 
     Every table counts once, but all of the calibration set never for less than
     `CALIBRATION_SHARE` of the whole. A logged table is of the category of the nearest known one.
+
+    Raises:
+        DataError: the log's tables have another shape.
     """
+    if logged.shape[1:] != known.tables.shape[1:]:
+        raise DataError(
+            f"logged gate tables are {list(logged.shape[1:])}, those of the calibration set "
+            f"{list(known.tables.shape[1:])}: the log is damaged, or of another checkpoint"
+        )
     own, logged_weights = np.ones(len(known.tables)), np.ones(len(logged))
     least = CALIBRATION_SHARE / (1 - CALIBRATION_SHARE) * len(logged)
     own *= max(1.0, least / len(known.tables))

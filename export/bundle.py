@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -11,19 +9,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from safetensors.numpy import save_file
 
 from a2edit.export.chain import Made, file_hash
 from a2edit.export.compile import openvino as compiler
+from a2edit.export.edge import read_graph
 from a2edit.export.files import read_json
 from a2edit.export.report import report_page
-from a2edit.export.settings import BuildSettings, tool_versions
-from a2edit.runtime.engines.base import TensorSpec
+from a2edit.export.settings import DRAWN_DATA, GIVEN_DATA, BuildSettings, tool_versions
+from a2edit.export.steps.calibrate import read_traces
+from a2edit.export.steps.merge import MERGE_FILE, read_merge_entry
+from a2edit.export.steps.page import PAGE_FILE
 from a2edit.runtime.engines.openvino import backend_version
 from a2edit.runtime.manifest import (
+    CalibrationEntry,
     EngineEntry,
     FileEntry,
-    GraphEntry,
     Manifest,
     MetricEntry,
     RouteEntry,
@@ -34,11 +35,12 @@ from a2edit.runtime.manifest import (
 from a2edit.runtime.sampler import FLUX_SHIFT
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
     from a2edit.calibration.routes import Route
     from a2edit.model.checkpoint import Checkpoint
     from a2edit.runtime.metric import RouteMetric
+
+_MERGE = "weights/merge.safetensors"
+_TABLES = "calibration/tables.safetensors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,9 @@ class Pieces:
         precision: of every graph.
         graphs, weights, engines: finished steps by graph, route, and graph or "dit.<route>".
         metric: what a wrong expert weight costs.
+        traces: of the calibration set.
+        merge: what the runtime merges from; None to leave it out.
+        page: about the routes.
     """
 
     settings: BuildSettings
@@ -60,6 +65,9 @@ class Pieces:
     engines: Mapping[str, Made]
     routes: Sequence[Route]
     metric: RouteMetric
+    traces: Made
+    merge: Made | None
+    page: Made
     verified: Made
 
 
@@ -91,6 +99,11 @@ def _fill(folder: Path, pieces: Pieces, checkpoint: Checkpoint) -> Manifest:
         _place(made.folder / file, folder / "weights/routes" / file)
     for name, made in pieces.engines.items():
         _place(made.folder / f"{name}.blob", folder / f"engines/cpu/{name}.blob")
+    if pieces.merge:
+        _place(pieces.merge.folder / MERGE_FILE, folder / _MERGE)
+    found = read_traces(pieces.traces.folder)
+    (folder / "calibration").mkdir()
+    save_file({"tables": found.tables}, folder / _TABLES)
     for kind, source in checkpoint.tokenizers.items():
         (folder / "tokenizer").mkdir(exist_ok=True)
         shutil.copyfile(source / "tokenizer.json", folder / f"tokenizer/{kind}.json")
@@ -98,7 +111,7 @@ def _fill(folder: Path, pieces: Pieces, checkpoint: Checkpoint) -> Manifest:
     sizes = {path: path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
     verification = read_json(pieces.verified.folder / "verification.json")
     precision = _precision(pieces, checkpoint)
-    (folder / "report").mkdir()
+    _place(pieces.page.folder / PAGE_FILE, folder / "report" / PAGE_FILE)
     page = report_page(
         checkpoint.config.name,
         {path.relative_to(folder).as_posix(): size for path, size in sizes.items()},
@@ -176,39 +189,18 @@ def _manifest(
             )
             for path in files
         },
+        merge=read_merge_entry(pieces.merge.folder, _MERGE) if pieces.merge else None,
+        calibration=CalibrationEntry(
+            file=_TABLES, categories=read_traces(pieces.traces.folder).categories
+        ),
         precision=dict(precision),
         verification=dict(verification),
-        tools={**tool_versions(), "processor": compiler.processor()[0]},
+        tools={
+            **tool_versions(),
+            "processor": compiler.processor()[0],
+            "calibration": GIVEN_DATA if pieces.settings.calibration else DRAWN_DATA,
+        },
     )
-
-
-def write_graph(model: ir.Model, requests: int, folder: Path) -> None:
-    """Write graph.json: the edge of a model, of which the first inputs come with a request."""
-
-    def specs(values: Sequence[ir.Value]) -> list[dict[str, Any]]:
-        found = []
-        for value in values:
-            assert value.dtype is not None
-            assert value.shape is not None
-            shape = [int(size) for size in value.shape.numpy()]
-            found.append({"name": value.name, "dtype": value.dtype.numpy().name, "shape": shape})
-        return found
-
-    edge = {
-        "inputs": specs(model.graph.inputs[:requests]),
-        "weights": specs(model.graph.inputs[requests:]),
-        "outputs": specs(model.graph.outputs),
-    }
-    (folder / "graph.json").write_text(json.dumps(edge, sort_keys=True), encoding="utf-8")
-
-
-def read_graph(folder: Path, file: str) -> GraphEntry:
-    """The edge that `write_graph` wrote, as the manifest holds it."""
-    edge = {
-        kind: tuple(TensorSpec(t["name"], t["dtype"], tuple(t["shape"])) for t in tensors)
-        for kind, tensors in read_json(folder / "graph.json").items()
-    }
-    return GraphEntry(file=file, **edge)
 
 
 def _precision(pieces: Pieces, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -226,8 +218,3 @@ def _place(source: Path, target: Path) -> None:
     # A copy: a bundle stands alone, and ONNX's own tools refuse external data with hard links.
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-
-
-def weight_set_bytes(graph: GraphEntry) -> int:
-    """Size of one route's weights, as the denoiser's graph takes them."""
-    return sum(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in graph.weights)

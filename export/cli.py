@@ -1,8 +1,9 @@
-"""a2edit-build: engines from a checkpoint, and what is in a bundle."""
+"""a2edit-build: engines from a checkpoint, what is in a bundle, and what its routes are worth."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import click
 from rich.console import Console
 from rich.status import Status
 
+from a2edit.calibration.routes import RouteLimit
 from a2edit.export.settings import MATERIALISE, PRECISIONS, BuildSettings
 from a2edit.runtime.commands import Command, Group
+from a2edit.runtime.sizes import parse_size
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -20,10 +23,63 @@ def main() -> None:
     """Build bundles for a2edit-run."""
 
 
+def _limits(command: Callable[..., None]) -> Callable[..., None]:
+    """How many routes: one of three options."""
+    for option in (
+        click.option(
+            "--routes-budget", metavar="SIZE", help="As many routes as fit, such as 8GiB."
+        ),
+        click.option(
+            "--route-error",
+            type=float,
+            metavar="E",
+            help="The fewest routes whose predicted errors are within E for 95 % of requests, "
+            "such as 0.01.",
+        ),
+        click.option("--routes", type=int, metavar="K", help="Most routes to make."),
+    ):
+        command = option(command)
+    return command
+
+
+_FROM_LOG = click.option(
+    "--from-log",
+    "logs",
+    multiple=True,
+    metavar="LOG",
+    type=click.Path(path_type=Path),
+    help="A log of a2edit-run --route-log, again for more: routes are made from the calibration "
+    "set and what was asked. Every gate table counts once, but the calibration set never for "
+    "less than a quarter of the whole.",
+)
+
+
 @main.command(cls=Command)
 @click.option("--model", default="a2edit-mini", show_default=True, help="Embedded model or folder.")
 @click.option("--out", type=click.Path(path_type=Path), help="Bundle folder.  [build/<model>]")
-@click.option("--routes", default=8, show_default=True, metavar="K", help="Most routes to make.")
+@_limits
+@click.option(
+    "--route-tolerance",
+    "tolerance",
+    type=float,
+    default=0.01,
+    show_default=True,
+    metavar="E",
+    help="Predicted error up to which a route is run; past it, exact weights are merged.",
+)
+@click.option(
+    "--routes-only",
+    is_flag=True,
+    help="Leave out base and experts, from which other routes would be merged on demand.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="UniEdit folder or WebDataset shards to calibrate on.  [drawn scenes]",
+)
+@click.option("--samples", default=64, show_default=True, metavar="N", help="Calibration requests.")
+@_FROM_LOG
 @click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
 @click.option(
     "--materialise",
@@ -33,12 +89,18 @@ def main() -> None:
     help="inputs: one engine that routes are bound to; baked: one engine a route.",
 )
 @click.option("--target", default="cpu", show_default=True, help="What the engines run on.")
-def engines(model: str, out: Path | None, **options: Any) -> None:
-    """Checkpoint → graphs, routes, weight sets, engines, verified, in one folder."""
+def engines(
+    model: str, out: Path | None, logs: tuple[Path, ...], routes_budget: str | None, **options: Any
+) -> None:
+    """Checkpoint → graphs, routes, weight sets, engines, verified, in one folder.
+
+    Without --routes, --route-error or --routes-budget there are at most 8 routes.
+    """
     from a2edit.export.build import build
 
     out = out or Path("build") / Path(model).name
-    settings = BuildSettings(model=model, out=out, **options)
+    budget = parse_size(routes_budget) if routes_budget is not None else None
+    settings = BuildSettings(model=model, out=out, from_log=logs, routes_budget=budget, **options)
     started = time.perf_counter()
     console = Console(stderr=True, highlight=False)
     _quiet_libraries()
@@ -47,6 +109,36 @@ def engines(model: str, out: Path | None, **options: Any) -> None:
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     seconds = time.perf_counter() - started
     click.echo(f"{out}  {size / 1e6:.1f} MB in {seconds:.0f} s  bundle hash {bundle_hash[:16]}")
+
+
+@main.command(cls=Command)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@_limits
+@_FROM_LOG
+@click.option(
+    "--report", type=click.Path(path_type=Path), metavar="PAGE.html", help="Write an HTML page."
+)
+def routes(
+    bundle: Path,
+    logs: tuple[Path, ...],
+    routes: int | None,
+    route_error: float | None,
+    routes_budget: str | None,
+    report: Path | None,
+) -> None:
+    """Judge BUNDLE's routes on its calibration set; needs no checkpoint.
+
+    With a log or a limit, routes are made anew, as many as there are unless a limit says
+    otherwise, and what they would change is printed beside what is. Nothing is built: the command
+    that does is printed.
+    """
+    from a2edit.export.routes_command import show_routes
+
+    limit = None
+    if routes is not None or route_error is not None or routes_budget is not None:
+        budget = parse_size(routes_budget) if routes_budget is not None else None
+        limit = RouteLimit(routes, route_error, budget)
+    show_routes(bundle, logs, limit, report, Console(highlight=False))
 
 
 @main.command(cls=Command)

@@ -30,6 +30,7 @@ def print_bundle(folder: Path, console: Console) -> None:
         f"guidance {sampler.guidance:g}",
         soft_wrap=True,
     )
+    console.print(f"past routes  {_past(manifest)}", soft_wrap=True)
     for target in sorted(manifest.engines):
         console.print(_engines(manifest, target))
     console.print(_routes(manifest))
@@ -39,10 +40,23 @@ def print_bundle(folder: Path, console: Console) -> None:
     )
 
 
+def _past(manifest: Manifest) -> str:
+    """Up to where a route serves, what happens past it, and on how much that was calibrated."""
+    merged = "not merged on demand (built --routes-only)"
+    if manifest.merge:
+        size = manifest.files[manifest.merge.file].bytes / 1e6
+        merged = f"merged on demand from {manifest.merge.file} ({size:.1f} MB)"
+    samples = len(manifest.calibration.categories) if manifest.calibration else 0
+    return (
+        f"above a predicted error of {manifest.route_metric.tolerance:.2%} {merged}; "
+        f"{samples} calibration samples"
+    )
+
+
 def _engines(manifest: Manifest, target: str) -> Table:
     engines = manifest.engines[target]
     made_by = {f"{e.backend} {e.version.partition('-')[0]}" for e in engines.values()}
-    table = _table(
+    table = plain_table(
         f"Engines for {target}, {', '.join(sorted(made_by))}",
         ("engine", "precision", "weights"),
         ("MB", "error", "allowed"),
@@ -59,7 +73,7 @@ def _engines(manifest: Manifest, target: str) -> Table:
 
 
 def _routes(manifest: Manifest) -> Table:
-    table = _table(
+    table = plain_table(
         "Routes",
         ("route",),
         ("members", "predicted", "error", "allowed", "MB", "experts awake"),
@@ -78,8 +92,9 @@ def _routes(manifest: Manifest) -> Table:
     return table
 
 
-def _table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE)
+def plain_table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
+    """A table whose first columns hold words, and the others numbers."""
+    table = Table(title=title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0))
     for head in words:
         table.add_column(head, no_wrap=True)
     for head in numbers:

@@ -17,6 +17,8 @@ from a2edit.runtime.errors import RequestError, TargetError
 TARGETS = ("cpu",)
 MATERIALISE = ("inputs", "baked")
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
+# What a manifest says of the calibration set.
+GIVEN_DATA, DRAWN_DATA = "given data set", "drawn scenes"
 
 _TOOLS = (
     "torch",
@@ -72,6 +74,8 @@ class BuildSettings:
         calibration: a UniEdit folder or its shards; drawn scenes when None.
         samples: calibration requests.
         tolerance: predicted route error up to which a static route is good enough.
+        from_log: logs of traffic, whose gate tables join the calibration set's for the routes.
+        routes_only: leave out what other routes could be merged from.
     """
 
     model: str
@@ -85,6 +89,8 @@ class BuildSettings:
     calibration: Path | None = None
     samples: int = 64
     tolerance: float = 0.01
+    routes_only: bool = False
+    from_log: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         _ = self.limit

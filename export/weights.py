@@ -1,20 +1,18 @@
-"""Weight sets as safetensors: what all routes share, and one file of merged weights a route."""
+"""Parameters as safetensors: what all routes share, and how narrow the others may be stored."""
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from a2edit.calibration.ranges import quantised_linears
-from a2edit.kernels.reference import merge_weight, quantise_rows
 from a2edit.model.checkpoint import Checkpoint
 
 
@@ -59,35 +57,13 @@ def save_shared(checkpoint: Checkpoint, path: Path) -> None:
     save_file(dict(sorted(arrays.items())), path)
 
 
-def merged_weights(
-    checkpoint: Checkpoint, table: NDArray[np.float32], precision: str
-) -> dict[str, NDArray[np.generic]]:
-    """Weights of every routed linear for a table [L, N], as the `dit` graph takes them.
-
-    fp32 and bf16: "<linear>.weight" fp32 [out, in] (a bf16 engine rounds it by itself). int8: of
-    `quantised_linears`, int8 [out, in] and "<linear>.scale" fp32 [out]. Always from the pristine
-    base.
-    """
-    bank = checkpoint.experts
-    quantised: set[str] = set()
-    if precision == "int8":
-        quantised = {linear.name for linear in quantised_linears(checkpoint.linears)}
-    found: dict[str, NDArray[np.generic]] = {}
-    for linear in checkpoint.linears:
-        pair = bank.pair(linear.name)
-        base = _array(checkpoint.transformer.get_parameter(f"{linear.name}.weight"))
-        merged = merge_weight(base, _array(pair.A), _array(pair.B), table[linear.block], bank.scale)
-        if linear.name in quantised:
-            levels, scales = quantise_rows(merged)
-            found[f"{linear.name}.weight"], found[f"{linear.name}.scale"] = levels, scales
-        else:
-            found[f"{linear.name}.weight"] = merged
-    return found
-
-
-def save_weights(weights: Mapping[str, NDArray[np.generic]], path: Path) -> None:
-    """Write one route's weight set."""
-    save_file({name: np.ascontiguousarray(weights[name]) for name in sorted(weights)}, path)
+def narrowest(tensor: Tensor) -> Tensor:
+    """A copy in the narrowest of fp16, bf16 and fp32 that holds every value exactly."""
+    wide = tensor.detach().float().contiguous()
+    for dtype in (torch.float16, torch.bfloat16):
+        if torch.equal((small := wide.to(dtype)).float(), wide):
+            return small
+    return wide.clone()
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from a2edit.export.files import read_json, write_json
 from a2edit.export.steps.calibrate import read_metric, read_traces
@@ -16,14 +17,22 @@ if TYPE_CHECKING:
 
 
 def save_routes(
-    folder: Path, traces: Path, metric: Path, limit: RouteLimit, set_bytes: int
+    folder: Path,
+    traces: Path,
+    metric: Path,
+    logged: NDArray[np.float32] | None,
+    limit: RouteLimit,
+    set_bytes: int,
 ) -> None:
-    """routes.json."""
+    """routes.json; `logged` are gate tables [T, L, N] of traffic."""
+    from a2edit.calibration.report import thinned, with_traffic
     from a2edit.calibration.routes import RouteSample, choose_routes
 
-    found = read_traces(traces)
+    found, measure = read_traces(traces), read_metric(metric)
     sample = RouteSample(found.tables, found.categories)
-    routes = choose_routes(sample, read_metric(metric), limit, set_bytes)
+    if logged is not None:
+        sample = with_traffic(sample, thinned(logged), measure)
+    routes = choose_routes(sample, measure, limit, set_bytes)
     fields = [{**asdict(route), "table": route.table.tolist()} for route in routes]
     write_json(folder / "routes.json", fields)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from a2edit.export.bundle import write_graph
+from a2edit.export.edge import write_graph
 from a2edit.export.files import read_json
 from a2edit.export.source import DIT
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from safetensors.numpy import load_file
 
-from a2edit.export.bundle import read_graph
 from a2edit.export.chain import Made
+from a2edit.export.edge import read_graph
 from a2edit.export.files import write_json
 from a2edit.export.source import DIT
 from a2edit.export.steps.calibrate import VERIFY_SAMPLES, read_samples

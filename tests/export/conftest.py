@@ -4,14 +4,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from a2edit.export.build import build
 from a2edit.export.chain import Silent
 from a2edit.export.settings import BuildSettings
 from a2edit.model.architectures import TINY, new_checkpoint
 from a2edit.model.checkpoint import Checkpoint
+from a2edit.runtime.bundle import open_bundle
+from a2edit.runtime.merge import RouteMerger
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +55,31 @@ def bundle(
     out = tmp_path_factory.mktemp("bundle") / "tiny"
     build(tiny_settings(out), Silent())
     return out
+
+
+@pytest.fixture(scope="session")
+def merges_to_the_built_bytes() -> Callable[[Path], None]:
+    """Every route of a bundle: the runtime's merge of its table against its weight set."""
+
+    def check(folder: Path) -> None:
+        bundle = open_bundle(folder)
+        manifest = bundle.manifest
+        assert manifest.merge is not None
+        merger = RouteMerger(
+            bundle.path(manifest.merge.file),
+            manifest.merge,
+            manifest.graphs["dit"].weights,
+            threads=2,
+        )
+        for name, entry in manifest.routes.items():
+            merged = merger.merge(np.array(entry.table, np.float64), name).tensors
+            built = load_file(bundle.path(manifest.weight_sets[entry.weight_set].file))
+            assert merged.keys() == built.keys()
+            for key, array in built.items():
+                assert merged[key].dtype == array.dtype
+                assert merged[key].tobytes() == array.tobytes(), (name, key)
+
+    return check
 
 
 @pytest.fixture(autouse=True)

@@ -6,18 +6,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from a2edit.export import verify
 from a2edit.export.build import build
 from a2edit.export.chain import Chain, Silent
 from a2edit.export.settings import BuildSettings
+from a2edit.export.source import Source, data_hash
+from a2edit.export.steps.calibrate import read_traces
+from a2edit.export.steps.keyed import Steps
 from a2edit.runtime.bundle import open_bundle
-from a2edit.runtime.errors import EngineError
-from a2edit.runtime.manifest import read_manifest
+from a2edit.runtime.engines.base import WeightSet
+from a2edit.runtime.errors import EngineError, RequestError
+from a2edit.runtime.manifest import RouteEntry, read_manifest
+from a2edit.runtime.route_log import RouteLog
+from a2edit.runtime.routing import RouteChoice
 
 Settings = Callable[..., BuildSettings]
 
@@ -27,6 +35,10 @@ class Recorder(Silent):
 
     def __init__(self) -> None:
         self.steps: dict[str, bool] = {}
+        self.places: list[tuple[int, int]] = []
+
+    def at(self, step: str, place: int, total: int) -> None:
+        self.places.append((place, total))
 
     def done(self, step: str, size: int, seconds: float, *, reused: bool) -> None:
         assert size >= 0
@@ -50,6 +62,16 @@ def test_a_bundle_holds_what_its_manifest_says(bundle: Path) -> None:
         for name, figure in figures.items():
             assert figure["relative_error"] <= figure["tolerance"], name
     assert set(manifest.verification["routes"]) == set(manifest.routes)
+    calibration = manifest.calibration
+    assert calibration is not None
+    assert len(calibration.categories) == 8
+    tables = load_file(bundle / calibration.file)["tables"]
+    assert tables.shape == (8, manifest.model.blocks, manifest.model.experts)
+    routes = np.array([route.table for route in manifest.routes.values()])
+    errors = manifest.route_metric.metric.errors(tables, routes).min(1)
+    predicted = sum(route.members * route.predicted_error for route in manifest.routes.values())
+    assert predicted == pytest.approx(float(errors.sum()), rel=1e-5)
+    assert manifest.route_metric.tolerance == 0.01
     page = (bundle / "report/index.html").read_text(encoding="utf-8")
     assert all(route in page for route in manifest.routes)
     assert "http" not in page  # self-contained
@@ -81,6 +103,7 @@ build(BuildSettings(model={str(checkpoint_folder)!r}, out=Path({str(out)!r}), ro
     assert not out.exists()
     recorder = Recorder()
     build(tiny_settings(out), recorder)
+    assert recorder.steps["traces-0000"]
     assert recorder.steps["traces"]
     assert recorder.steps["graph-text_encoder"]
     assert not recorder.steps["graph-dit"]
@@ -90,7 +113,11 @@ build(BuildSettings(model={str(checkpoint_folder)!r}, out=Path({str(out)!r}), ro
 
 @pytest.mark.slow
 def test_other_settings_reuse_what_they_share(
-    bundle: Path, tiny_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Path,
+    tiny_settings: Settings,
+    merges_to_the_built_bytes: Callable[[Path], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Random weights a few dozen wide average out less than a trained model's do.
     monkeypatch.setitem(verify.TOLERANCE, "int8", 0.1)
@@ -101,7 +128,8 @@ def test_other_settings_reuse_what_they_share(
     build(settings, recorder)
     redone = {step for step, reused in recorder.steps.items() if not reused}
     assert {"ranges", "graph-dit", "engine-dit", "routes", "verify"} <= redone
-    assert not {"shared", "traces", "graph-gate", "engine-gate"} & redone
+    found = {"shared", "traces-0000", "traces", "graph-gate", "engine-gate", "merge-source"}
+    assert not (found | {"metric"}) & redone
     manifest = open_bundle(out).manifest
     linears = manifest.precision["routed_linears"]
     # Counted in the graph: all but the first block's feed-forward.
@@ -110,9 +138,16 @@ def test_other_settings_reuse_what_they_share(
     (figure,) = manifest.verification["routes"].values()
     assert 1e-3 < figure["relative_error"] <= 0.1  # int8, and not silently fp32
 
-    # The same folder again, baked: it is replaced as a whole.
-    build(tiny_settings(out, precision="int8", routes=1, materialise="baked"), Silent())
+    merges_to_the_built_bytes(out)
+
+    # The same folder again, baked and with its routes only: it is replaced as a whole.
+    build(
+        tiny_settings(out, precision="int8", routes=1, materialise="baked", routes_only=True),
+        Silent(),
+    )
     manifest = open_bundle(out).manifest
+    assert manifest.merge is None
+    assert not (out / "weights/merge.safetensors").exists()
     (route,) = manifest.routes
     assert "dit" not in manifest.engines["cpu"]
     assert manifest.engines["cpu"][f"dit.{route}"].materialise == "baked"
@@ -163,3 +198,87 @@ def test_over_tolerance_fails_and_names_the_route() -> None:
 def test_manifest_is_read_back_as_it_was(bundle: Path) -> None:
     manifest = read_manifest(bundle)
     assert manifest.to_json()["bundle_hash"] == manifest.bundle_hash
+
+
+def steps_of(settings: BuildSettings, folder: Path) -> tuple[Steps, Recorder]:
+    recorder = Recorder()
+    chain = Chain(settings.cache, recorder)
+    chain.open()
+    return Steps(settings, "fp32", Source(folder), chain), recorder
+
+
+def test_traces_are_done_part_by_part(
+    bundle: Path, checkpoint_folder: Path, tiny_settings: Settings, tmp_path: Path
+) -> None:
+    settings = tiny_settings(tmp_path / "tiny", samples=10)
+    shutil.copytree(tiny_settings(bundle).cache, settings.cache)
+    steps, recorder = steps_of(settings, checkpoint_folder)
+    found = read_traces(steps.traces().folder)
+    # The first eight were traced by another build.
+    assert recorder.steps == {"traces-0000": True, "traces-0008": False, "traces": False}
+    assert recorder.places == [(9, 10), (10, 10)]
+    assert found.tables.shape[0] == len(found.categories) == 10
+    ten = found.tables[:8].tobytes()
+    assert ten == load_file(bundle / "calibration/tables.safetensors")["tables"].tobytes()
+
+
+def test_a_data_set_is_calibrated_on_in_place_of_drawn_scenes(
+    checkpoint_folder: Path,
+    tiny_settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from a2edit.training.datasets import DrawnScenes, write_samples
+    from a2edit.training.datasets.draw import export_source
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "index"))
+    data = tmp_path / "data"
+    write_samples(data, export_source(DrawnScenes(), 8, 96, "train"))
+    settings = tiny_settings(tmp_path / "tiny", samples=2, calibration=data)
+    steps, recorder = steps_of(settings, checkpoint_folder)
+    traces = steps.traces()
+    assert len(read_traces(traces.folder).categories) == 2
+    drawn, _ = steps_of(tiny_settings(tmp_path / "tiny", samples=2), checkpoint_folder)
+    assert drawn.traces().key != traces.key
+    assert steps.traces() == traces
+    assert recorder.steps["traces-0000"]
+    # A file of it changes, and so may all that follows.
+    before = data_hash(data)
+    os.utime(next(data.rglob("*.json")), ns=(0, 0))
+    assert data_hash(data) != before
+    shard = next(data.rglob("*.json"))
+    assert data_hash(shard) != data_hash(data)
+    with pytest.raises(RequestError, match="does not exist"):
+        tiny_settings(tmp_path / "tiny", calibration=tmp_path / "nowhere")
+
+
+@pytest.mark.slow
+def test_traffic_gets_a_route_of_its_own(
+    bundle: Path, tiny_settings: Settings, tmp_path: Path
+) -> None:
+    before = open_bundle(bundle).manifest
+    asked = 2 * load_file(bundle / "calibration/tables.safetensors")["tables"][0][:, ::-1]
+    with RouteLog(tmp_path / "log", before.model.checkpoint_hash) as log:
+        for _ in range(4):
+            log.append(asked, RouteChoice(WeightSet("x", {}), "x", 0.5, "merged"))
+    out = tmp_path / "tiny"
+    settings = tiny_settings(out, from_log=(tmp_path / "log",))
+    shutil.copytree(tiny_settings(bundle).cache, settings.cache)
+    recorder = Recorder()
+    build(settings, recorder)
+    assert {"traces", "metric", "merge-source"} <= {
+        k for k, found in recorder.steps.items() if found
+    }
+    assert not recorder.steps["routes"]
+    after = open_bundle(out).manifest
+    metric = before.route_metric.metric
+
+    def nearest(routes: Mapping[str, RouteEntry]) -> float:
+        tables = np.array([route.table for route in routes.values()])
+        return float(metric.errors(asked[None], tables).min())
+
+    assert nearest(before.routes) > 0.01
+    assert nearest(after.routes) < 1e-5
+    assert sum(route.members for route in after.routes.values()) == 8 + 4
+    # What users asked for stays out of what may be handed on.
+    assert len(load_file(out / "calibration/tables.safetensors")["tables"]) == 8

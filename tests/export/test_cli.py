@@ -4,12 +4,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from a2edit.export.cli import main
 from a2edit.export.compile.openvino import choose_precision
+from a2edit.runtime.engines.base import WeightSet
 from a2edit.runtime.errors import TargetError
+from a2edit.runtime.route_log import RouteLog
+from a2edit.runtime.routing import RouteChoice
 
 
 def refuse(*arguments: str) -> str:
@@ -26,6 +30,11 @@ def test_inspect_prints_what_is_in_a_bundle(bundle: Path) -> None:
     assert result.exit_code == 0
     for text in ("a2edit-tiny", "bundle hash", "image_encoder", "openvino", "experts awake"):
         assert text in result.output
+    past = next(line for line in result.output.splitlines() if line.startswith("past routes"))
+    size = (bundle / "weights/merge.safetensors").stat().st_size / 1e6
+    assert "above a predicted error of 1.00% merged on demand" in past
+    assert f"({size:.1f} MB)" in past
+    assert "8 calibration samples" in past
 
 
 def test_an_error_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
@@ -43,6 +52,13 @@ def test_an_error_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
     [
         (["--model", "no-such-model"], "no-such-model is no A²-Edit checkpoint"),
         (["--routes", "0"], "at least 1"),
+        (["--routes", "2", "--route-error", "0.1"], "give one of --routes, --route-error"),
+        (["--route-error", "-1"], "must be above 0"),
+        (["--routes-budget", "1 parsec"], "is no size"),
+        (["--route-tolerance", "-0.1"], "0 or more"),
+        (["--samples", "0"], "--samples is 0"),
+        (["--calibration", "no/such/folder"], "--calibration no/such/folder does not exist"),
+        (["--from-log", "no-such-log"], "cannot be read"),
         (["--target", "sm80"], "this version builds for cpu"),
         (["--precision", "fp99"], "--precision"),
     ],
@@ -50,6 +66,18 @@ def test_an_error_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
 def test_refusals(options: list[str], says: str, tmp_path: Path) -> None:
     assert says in refuse("engines", "--out", str(tmp_path / "out"), *options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_log_of_another_checkpoint_is_refused_before_anything_is_built(
+    checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    with RouteLog(tmp_path / "log", "f" * 64) as log:
+        choice = RouteChoice(WeightSet("x", {}), "x", 0.0, "static")
+        log.append(np.ones((2, 8), np.float32), choice)
+    options = ["--model", str(checkpoint_folder), "--from-log", str(tmp_path / "log")]
+    said = refuse("engines", "--out", str(tmp_path / "out"), *options)
+    assert "is of checkpoint ffffffffffff" in said
+    assert {path.name for path in tmp_path.iterdir()} == {"log"}
 
 
 def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path) -> None:

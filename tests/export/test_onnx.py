@@ -7,14 +7,12 @@ import onnx_ir as ir
 import pytest
 from safetensors.numpy import load_file
 
-from a2edit.calibration.ranges import quantised_linears
 from a2edit.export.bake import bake
 from a2edit.export.passes import run
 from a2edit.export.passes.float32 import Float32
 from a2edit.export.passes.qdq import QuantiseRoutedLinears
 from a2edit.export.source import GRAPH_NAMES
-from a2edit.export.weights import merged_weights, places, save_weights
-from a2edit.kernels.reference import quantise_rows
+from a2edit.export.weights import places
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import merged_state
 from a2edit.runtime.errors import EngineError
@@ -73,25 +71,6 @@ def test_weight_sets_are_the_references_merge(bundle: Path, checkpoint: Checkpoi
         assert found.keys() == truth.keys()
         for key, weight in truth.items():
             np.testing.assert_allclose(found[key], weight.numpy(), rtol=0, atol=1e-6)
-
-
-def test_int8_sets_are_the_merge_quantised_last(checkpoint: Checkpoint, tmp_path: Path) -> None:
-    table = np.full((checkpoint.blocks, 8), 0.3, np.float32)
-    full, small = (merged_weights(checkpoint, table, kind) for kind in ("fp32", "int8"))
-    taken = quantised_linears(checkpoint.linears)
-    for linear in taken:
-        levels, scales = quantise_rows(full[f"{linear.name}.weight"])  # type: ignore[arg-type]
-        np.testing.assert_array_equal(small[f"{linear.name}.weight"], levels)
-        np.testing.assert_array_equal(small[f"{linear.name}.scale"], scales)
-    left = {linear.name for linear in checkpoint.linears} - {linear.name for linear in taken}
-    assert left == {"transformer_blocks.0.ff.net.0.proj", "transformer_blocks.0.ff.net.2"}
-    for name in left:
-        np.testing.assert_array_equal(small[f"{name}.weight"], full[f"{name}.weight"])
-        assert f"{name}.scale" not in small
-    for count in range(2):
-        save_weights(small, tmp_path / f"{count}.safetensors")
-    first, second = (path.read_bytes() for path in sorted(tmp_path.iterdir()))
-    assert first == second
 
 
 def constant(value: ir.Value | None) -> float:

@@ -1,0 +1,52 @@
+"""graph.json: the edge of an exported graph, as the manifest will hold it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from a2edit.export.files import read_json
+from a2edit.runtime.engines.base import TensorSpec
+from a2edit.runtime.manifest import GraphEntry
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+def write_graph(model: ir.Model, requests: int, folder: Path) -> None:
+    """Write graph.json: the edge of a model, of which the first inputs come with a request."""
+
+    def specs(values: Sequence[ir.Value]) -> list[dict[str, Any]]:
+        found = []
+        for value in values:
+            assert value.dtype is not None
+            assert value.shape is not None
+            shape = [int(size) for size in value.shape.numpy()]
+            found.append({"name": value.name, "dtype": value.dtype.numpy().name, "shape": shape})
+        return found
+
+    edge = {
+        "inputs": specs(model.graph.inputs[:requests]),
+        "weights": specs(model.graph.inputs[requests:]),
+        "outputs": specs(model.graph.outputs),
+    }
+    (folder / "graph.json").write_text(json.dumps(edge, sort_keys=True), encoding="utf-8")
+
+
+def read_graph(folder: Path, file: str) -> GraphEntry:
+    """The edge that `write_graph` wrote, as the manifest holds it."""
+    edge = {
+        kind: tuple(TensorSpec(t["name"], t["dtype"], tuple(t["shape"])) for t in tensors)
+        for kind, tensors in read_json(folder / "graph.json").items()
+    }
+    return GraphEntry(file=file, **edge)
+
+
+def weight_set_bytes(graph: GraphEntry) -> int:
+    """Size of one route's weights, as the denoiser's graph takes them."""
+    return sum(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in graph.weights)

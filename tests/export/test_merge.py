@@ -1,0 +1,116 @@
+"""Built ahead or merged on demand, a route's weights are the same bytes (SPEC §11.1)."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.numpy import load_file
+
+from a2edit.calibration.ranges import quantised_linears
+from a2edit.calibration.routes import Route
+from a2edit.export.source import Source
+from a2edit.export.steps.merge import (
+    MERGE_FILE,
+    read_merge_entry,
+    save_merge_source,
+    save_weight_set,
+)
+from a2edit.export.weights import narrowest
+from a2edit.kernels.reference import quantise_rows
+from a2edit.model.checkpoint import Checkpoint
+from a2edit.model.experts import merged_state
+from a2edit.runtime.engines.base import TensorSpec
+
+
+def test_merged_on_demand_is_built_ahead(
+    bundle: Path, merges_to_the_built_bytes: Callable[[Path], None]
+) -> None:
+    merges_to_the_built_bytes(bundle)
+
+
+def test_what_is_merged_from_is_stored_as_the_checkpoint_is(
+    bundle: Path, checkpoint: Checkpoint
+) -> None:
+    # The checkpoint on disk is fp16, so its values are held by half the bytes of what is computed.
+    with safe_open(bundle / "weights/merge.safetensors", "np") as stored:
+        names = set(stored.keys())
+        assert {stored.get_slice(name).get_dtype() for name in names} == {"F16"}
+        for linear in checkpoint.linears:
+            pair = checkpoint.experts.pair(linear.name)
+            weight = checkpoint.transformer.get_parameter(f"{linear.name}.weight")
+            for part, tensor in (("weight", weight), ("A", pair.A), ("B", pair.B)):
+                found = stored.get_tensor(f"{linear.name}.{part}")
+                assert np.array_equal(found.astype(np.float32), tensor.detach().numpy())
+                names.remove(f"{linear.name}.{part}")
+    assert not names
+
+
+def test_a_tensor_is_stored_as_narrow_as_its_values_allow() -> None:
+    half = torch.tensor([1.0, -0.333251953125, 2**-24, -0.0])
+    wide_range = torch.tensor([1.0, 2.0**100, -0.0])
+    fine = torch.tensor([1.0, 1 + 2**-23])
+    for tensor, dtype in (
+        (half, torch.float16),
+        (wide_range, torch.bfloat16),
+        (fine, torch.float32),
+    ):
+        found = narrowest(tensor)
+        assert found.dtype == dtype
+        assert found.float().numpy().tobytes() == tensor.numpy().tobytes()
+
+
+def test_int8_sets_are_the_merge_quantised_last(
+    checkpoint: Checkpoint, checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "source").mkdir()
+    source = Source(checkpoint_folder)
+    save_merge_source(tmp_path / "source", source)
+    table = np.full((checkpoint.blocks, 8), 0.3, np.float32)
+    route = Route("even", table, 1, 0.0)
+    taken = {linear.name for linear in quantised_linears(checkpoint.linears)}
+    full, small = [], []
+    for linear in checkpoint.linears:
+        shape = (linear.out_features, linear.in_features)
+        full.append(TensorSpec(f"{linear.name}.weight", "float32", shape))
+        dtype = "int8" if linear.name in taken else "float32"
+        small.append(TensorSpec(f"{linear.name}.weight", dtype, shape))
+        if linear.name in taken:
+            small.append(TensorSpec(f"{linear.name}.scale", "float32", shape[:1]))
+    found: list[dict[str, np.ndarray]] = []
+    for kind in (full, small, small):
+        folder = tmp_path / f"{len(found)}"
+        folder.mkdir()
+        save_weight_set(folder, tmp_path / "source", kind, route)
+        found.append(load_file(folder / "even.safetensors"))
+    plain, quantised, _ = found
+    truth = merged_state(checkpoint.transformer, checkpoint.experts, torch.from_numpy(table))
+    for name, tensor in truth.items():
+        np.testing.assert_allclose(plain[name], tensor.numpy(), rtol=0, atol=1e-6)
+        linear_name = name.removesuffix(".weight")
+        if linear_name in taken:
+            levels, scales = quantise_rows(plain[name])
+            np.testing.assert_array_equal(quantised[name], levels)
+            np.testing.assert_array_equal(quantised[f"{linear_name}.scale"], scales)
+        else:
+            np.testing.assert_array_equal(quantised[name], plain[name])
+            assert f"{linear_name}.scale" not in quantised
+    first, second = ((tmp_path / f"{place}/even.safetensors").read_bytes() for place in (1, 2))
+    assert first == second
+
+
+def test_the_entry_says_which_row_of_a_table_a_linear_reads(
+    checkpoint: Checkpoint, checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    save_merge_source(tmp_path, Source(checkpoint_folder))
+    entry = read_merge_entry(tmp_path, MERGE_FILE)
+    assert entry.scale == checkpoint.experts.scale
+    assert entry.blocks == {linear.name: linear.block for linear in checkpoint.linears}
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_what_is_not_finite_is_kept_as_it_is(value: float) -> None:
+    found = narrowest(torch.tensor([1.0, value]))
+    np.testing.assert_array_equal(found.float().numpy(), np.array([1.0, value], np.float32))
