@@ -7,12 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
-
 from a2edit.runtime.engines.base import WeightSet
 from a2edit.runtime.errors import BundleError
 from a2edit.runtime.manifest import MANIFEST, REBUILD, FileEntry, Manifest, read_manifest
+from a2edit.runtime.merge import RouteMerger
+from a2edit.runtime.tensors import map_tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +25,25 @@ class Bundle:
         return self.folder / file
 
     def weight_set(self, name: str) -> WeightSet:
-        """Read a set of routed weights into memory: writable arrays of its own."""
+        """A set of routed weights, mapped: processes share its pages, and opening copies nothing.
+
+        The arrays are writable, as engines take pointers; a write changes this process's copy.
+        """
         entry = self.manifest.weight_sets.get(name)
         if entry is None:
             raise BundleError(
                 f"{str(self.folder)!r} has no weight set {name!r}; "
                 f"it has {', '.join(sorted(self.manifest.weight_sets))}"
             )
-        path = self.path(entry.file)
-        try:
-            return WeightSet(name, load_file(path))
-        except (OSError, SafetensorError, KeyError) as error:
-            raise BundleError(f"{str(path)!r} cannot be read ({error}): {REBUILD}") from None
+        tensors = map_tensors(self.path(entry.file), "c")
+        return WeightSet(name, {key: tensor.array for key, tensor in tensors.items()})
+
+    def merger(self) -> RouteMerger | None:
+        """What merges routes that were not built ahead; None if built with --routes-only."""
+        if self.manifest.merge is None:
+            return None
+        weights = self.manifest.graphs["dit"].weights
+        return RouteMerger(self.path(self.manifest.merge.file), self.manifest.merge, weights)
 
 
 def open_bundle(folder: str | os.PathLike[str]) -> Bundle:

@@ -18,6 +18,7 @@ from a2edit.runtime.images import check_output, save_picture
 from a2edit.runtime.jobs import read_jobs, run_jobs
 from a2edit.runtime.request import EditRequest, EditResult
 from a2edit.runtime.sheet import contact_sheet, sheet_row
+from a2edit.runtime.sizes import parse_size
 
 DEFAULT_BUNDLE = Path("build/a2edit-mini")
 PICTURE = click.Path(path_type=Path)
@@ -56,7 +57,12 @@ PER_EDIT = {
 @click.option("--resize-mask", is_flag=True, help="Scale masks whose size is not the picture's.")
 @click.option("--out", type=PICTURE, help="Where to write the edit (PNG, JPEG, WebP, TIFF, BMP).")
 @click.option("--sheet", type=PICTURE, help="Also write scene, reference, edit and experts there.")
-@click.option("--explain", is_flag=True, help="Print window, route, expert weights and seconds.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Print which experts the request woke, the route, how far it is from the gate's wish, the "
+    "next nearest routes, and seconds.",
+)
 @click.option(
     "--jobs",
     type=PICTURE,
@@ -76,6 +82,33 @@ PER_EDIT = {
 )
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--engine", default="auto", show_default=True, help="auto, openvino or onnxruntime.")
+@click.option(
+    "--route-tolerance",
+    type=float,
+    metavar="ERROR",
+    help="Run a route that was built ahead where its predicted relative error is at most this "
+    "(0.01: 1 %); past it, merge the exact weights. 0 merges whatever was not built exactly "
+    "[default: the bundle's].",
+)
+@click.option(
+    "--memory-budget",
+    metavar="SIZE",
+    help="What weight sets may take in memory together, such as 500MB or 8GiB; the least recently "
+    "used go first [default: no limit].",
+)
+@click.option(
+    "--strict-route",
+    is_flag=True,
+    help="Refuse a request that no route serves within the tolerance, where a bundle cannot merge "
+    "(built with --routes-only), instead of warning.",
+)
+@click.option(
+    "--route-log",
+    type=PICTURE,
+    metavar="FILE",
+    help="Append what the gate asked for there, to calibrate routes on with `a2edit-build routes "
+    "--from-log`. Holds gate weights; no pictures, prompts or names.",
+)
 @click.version_option(package_name="a2edit")
 @click.pass_context
 def main(ctx: click.Context, /, **given: Any) -> None:
@@ -118,9 +151,9 @@ def _edit_one(given: dict[str, Any]) -> None:
         for warning in result.warnings:
             click.echo(f"warning: {warning}", err=True)
         if given["explain"]:
-            print_explanation(result, editor.bundle.manifest, Console())
+            print_explanation(result, editor.bundle.manifest, editor.routes, Console())
     click.echo(
-        f"{click.format_filename(out)}: route {result.route}, "
+        f"{click.format_filename(out)}: route {result.route} ({result.supply}), "
         f"predicted error {result.predicted_error:.2%}, "
         f"seed {result.seed}, {result.steps} steps, {time.perf_counter() - start:.2f} s"
     )
@@ -142,12 +175,9 @@ def _edit_many(ctx: click.Context, given: dict[str, Any]) -> bool:
         Progress(*columns, TimeRemainingColumn(), console=console, disable=_quiet(console)) as bar,
     ):
         task = bar.add_task("edits", total=len(jobs))
-        outcomes = run_jobs(
-            editor, jobs, given["out_dir"], lambda job: bar.update(task, description=job.name)
-        )
-        for outcome in outcomes:
+        for outcome in run_jobs(editor, jobs, given["out_dir"]):
             counts[outcome.status] += 1
-            bar.advance(task)
+            bar.update(task, advance=1, description=outcome.job.name)
             if outcome.status == "failed":
                 jobs_file = click.format_filename(given["jobs"])
                 where = f"{jobs_file}:{outcome.job.line} ({outcome.job.name})"
@@ -158,7 +188,16 @@ def _edit_many(ctx: click.Context, given: dict[str, Any]) -> bool:
 
 
 def _open(given: dict[str, Any]) -> Editor:
-    return Editor.open(given["bundle"], device=given["device"], engine=given["engine"])
+    budget = given["memory_budget"]
+    return Editor.open(
+        given["bundle"],
+        device=given["device"],
+        engine=given["engine"],
+        route_tolerance=given["route_tolerance"],
+        memory_budget=parse_size(budget) if budget is not None else None,
+        strict_route=given["strict_route"],
+        route_log=given["route_log"],
+    )
 
 
 def _with_progress(editor: Editor, request: EditRequest) -> EditResult:

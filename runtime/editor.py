@@ -2,60 +2,126 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Self
+from dataclasses import dataclass
+from typing import Any, Literal, Self, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
+from a2edit.runtime.batch import Outcome, edits_by_route
 from a2edit.runtime.bundle import Bundle, open_bundle
 from a2edit.runtime.compose import compose
 from a2edit.runtime.engines.base import Array
 from a2edit.runtime.engines.pool import EnginePool
-from a2edit.runtime.prepare import prepare
+from a2edit.runtime.prepare import Prepared, prepare
 from a2edit.runtime.request import EditRequest, EditResult
-from a2edit.runtime.routing import RouteStore
+from a2edit.runtime.route_log import RouteLog
+from a2edit.runtime.routing import RouteChoice, RoutePlan, RouteStore
 from a2edit.runtime.sampler import noise, sigmas
 from a2edit.runtime.tokenizer import PromptTokenizer
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Conditioned:
+    """A request as the model sees it, and what its gate asks for: ready to be routed."""
+
+    request: EditRequest
+    prepared: Prepared
+    tokens: dict[str, Array]  # what stays the same in every step
+    gate_weights: NDArray[np.float32]  # [L, N]
+    warnings: tuple[str, ...]
+    clock: "Clock"
+
+
 class Editor:
     """Runs edits on one bundle, one at a time: an editor is not thread-safe.
 
     Opening checks every file of the bundle; engines are opened by the first edit (or
-    `open_engines`) and weight sets when a route first needs them. Both stay in memory until
-    `close`, which `with` calls.
+    `open_engines`) and weight sets when a route first needs them. They stay in memory until
+    `close`, which `with` calls; weight sets also make room for others under `memory_budget`.
     """
 
-    def __init__(self, bundle: Bundle, engines: EnginePool) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        engines: EnginePool,
+        *,
+        route_tolerance: float | None = None,
+        memory_budget: int | None = None,
+        strict_route: bool = False,
+        route_log: str | os.PathLike[str] | None = None,
+    ) -> None:
         self.bundle = bundle
         self.engines = engines
         manifest = bundle.manifest
-        self.routes = RouteStore(manifest.routes, manifest.route_metric, engines.load)
+        self.routes = RouteStore(
+            manifest.routes,
+            manifest.route_metric,
+            engines.static_weights(),
+            engines.merged_weights(),
+            tolerance=route_tolerance,
+            strict=strict_route,
+            memory_budget=memory_budget,
+            dropped=engines.release,
+        )
         self._tokenizers = {
             name: PromptTokenizer(bundle.path(entry.file), entry.length, entry.pad_id)
             for name, entry in manifest.tokenizers.items()
         }
+        self._log = RouteLog(route_log, manifest.model.checkpoint_hash) if route_log else None
 
     @classmethod
     def open(
-        cls, bundle: str | os.PathLike[str], device: str = "cpu", engine: str = "auto"
+        cls,
+        bundle: str | os.PathLike[str],
+        device: str = "cpu",
+        engine: str = "auto",
+        *,
+        route_tolerance: float | None = None,
+        memory_budget: int | None = None,
+        strict_route: bool = False,
+        route_log: str | os.PathLike[str] | None = None,
     ) -> Self:
-        """Check a bundle and get ready; raises BundleError or TargetError."""
+        """Check a bundle and get ready; raises BundleError, TargetError or RequestError.
+
+        Args:
+            bundle: the folder that `a2edit-build engines` wrote.
+            device: what the engines run on.
+            engine: "openvino", "onnxruntime", or "auto": what the bundle was compiled by.
+            route_tolerance: predicted error up to which a route that was built ahead will do;
+                past it the exact weights are merged. Default: the bundle's.
+            memory_budget: bytes that weight sets may take together. Default: no limit.
+            strict_route: where nothing can be merged (--routes-only), refuse what is past the
+                tolerance instead of warning.
+            route_log: a file to which what every gate asked for is appended (RouteLog).
+        """
         checked = open_bundle(bundle)
-        return cls(checked, EnginePool(checked, device, engine))
+        return cls(
+            checked,
+            EnginePool(checked, device, engine),
+            route_tolerance=route_tolerance,
+            memory_budget=memory_budget,
+            strict_route=strict_route,
+            route_log=route_log,
+        )
 
     def edit(self, request: EditRequest, progress: Progress | None = None) -> EditResult:
         """Carry out one request; `progress` is called after every step."""
-        model, sampler = self.bundle.manifest.model, self.bundle.manifest.sampler
-        steps = request.steps or sampler.steps
+        conditioned = self.condition(request)
+        plan = self.plan(conditioned)
+        return self.paint(conditioned, plan, progress)
+
+    def condition(self, request: EditRequest) -> Conditioned:
+        """Lay a request out, encode it and ask the gate. Nothing here depends on the route."""
         clock = Clock()
         with clock("load"):
             self.engines.open_all()
         with clock("prepare"):
-            prepared = prepare(request, model)
+            prepared = prepare(request, self.bundle.manifest.model)
             text_ids, pooled_ids, warnings = self._tokens(request.prompt)
         with clock("encode"):
             conditioning = self._run(
@@ -67,13 +133,28 @@ class Editor:
         with clock("gate"):
             tokens = conditioning | reference_tokens | text_tokens
             gate_weights = self._run("gate", **tokens)["gate_weights"][0]
+        return Conditioned(request, prepared, tokens | pooled, gate_weights, warnings, clock)
+
+    def plan(self, conditioned: Conditioned) -> RoutePlan:
+        """Which weights will run; none are read or merged yet."""
+        with conditioned.clock("route"):
+            return self.routes.plan(conditioned.gate_weights)
+
+    def paint(
+        self, conditioned: Conditioned, plan: RoutePlan, progress: Progress | None = None
+    ) -> EditResult:
+        """Bind the weights of `plan`, denoise, decode and compose."""
+        model, sampler = self.bundle.manifest.model, self.bundle.manifest.sampler
+        request, clock = conditioned.request, conditioned.clock
+        steps = request.steps or sampler.steps
         with clock("route"):
-            choice = self.routes.get(gate_weights)
+            choice = self.routes.supply(plan)
             dit = self.engines.denoiser(choice)
+            warnings = (*conditioned.warnings, *self._logged(conditioned.gate_weights, choice))
         with clock("denoise"):
             levels = sigmas(steps, model.image_tokens, sampler.shift)
             latents = noise(request.seed, (1, model.image_tokens, model.latent_channels))
-            context = tokens | pooled | {"guidance": np.array([sampler.guidance], np.float32)}
+            context = conditioned.tokens | {"guidance": np.array([sampler.guidance], np.float32)}
             for step in range(steps):
                 sigma, delta = levels[step, None], levels[step + 1, None] - levels[step, None]
                 state = {"latents": latents, "sigma": sigma, "delta": delta}
@@ -83,7 +164,7 @@ class Editor:
         with clock("decode"):
             generated = self._run("vae_decoder", latents=latents)["pixels"][0]
         with clock("compose"):
-            image = compose(prepared, generated)
+            image = compose(conditioned.prepared, generated)
         return EditResult(
             image=image,
             route=choice.route,
@@ -91,20 +172,66 @@ class Editor:
             seed=request.seed,
             steps=steps,
             timings=clock.seconds,
-            gate_weights=gate_weights,
+            gate_weights=conditioned.gate_weights,
             bundle_hash=self.bundle.manifest.bundle_hash,
-            window=prepared.window,
+            window=conditioned.prepared.window,
+            route_table=choice.table,
             supply=choice.supply,
             warnings=warnings,
-            prepared=prepared,
+            prepared=conditioned.prepared,
         )
+
+    @overload
+    def edit_many(
+        self,
+        requests: Iterable[EditRequest],
+        on_result: Callable[[int, EditResult], object] | None = None,
+        return_exceptions: Literal[False] = False,
+    ) -> list[EditResult]: ...
+
+    @overload
+    def edit_many(
+        self,
+        requests: Iterable[EditRequest],
+        on_result: Callable[[int, Outcome], object] | None = None,
+        *,
+        return_exceptions: Literal[True],
+    ) -> list[Outcome]: ...
+
+    def edit_many(
+        self,
+        requests: Iterable[EditRequest],
+        on_result: Callable[[int, Any], object] | None = None,
+        return_exceptions: bool = False,
+    ) -> list[Any]:
+        """The results of `edit` in the order of `requests`, each route bound once a window.
+
+        `on_result(index, result)` is called as they finish, which is another order. All results
+        are held for the list: for very many requests take `a2edit.runtime.batch.edits_by_route`.
+
+        A request that fails raises at once what `edit` would raise; what has finished by then
+        only `on_result` has seen. With `return_exceptions` the exception (A2EditError, OSError,
+        MemoryError) takes the result's place, in the list and for `on_result`, and the others go
+        on.
+        """
+        outcomes: dict[int, Outcome] = {}
+        for index, outcome in edits_by_route(self, requests):
+            if isinstance(outcome, Exception) and not return_exceptions:
+                raise outcome
+            outcomes[index] = outcome
+            if on_result:
+                on_result(index, outcome)
+        return [outcomes[index] for index in range(len(outcomes))]
 
     def open_engines(self) -> None:
         """Open every engine now instead of at the first edit."""
         self.engines.open_all()
 
     def close(self) -> None:
+        self.routes.clear()
         self.engines.close()
+        if self._log:
+            self._log.close()
 
     def __enter__(self) -> Self:
         return self
@@ -114,6 +241,16 @@ class Editor:
 
     def _run(self, graph: str, **inputs: Array) -> dict[str, Array]:
         return self.engines.get(graph).run(inputs)
+
+    def _logged(self, gate_weights: NDArray[np.float32], choice: RouteChoice) -> Iterator[str]:
+        """Write the choice to the log, if there is one; what is to be said about it."""
+        if choice.warning:
+            yield choice.warning
+        try:
+            if self._log:
+                self._log.append(gate_weights, choice)
+        except OSError as error:  # no reason to lose an edit
+            yield f"the route log could not be written: {error}"
 
     def _tokens(self, prompt: str) -> tuple[Array, Array, tuple[str, ...]]:
         """Ids for both encoders, and a warning where the prompt was cut."""
@@ -134,4 +271,5 @@ class Clock:
     def __call__(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.seconds[stage] = time.perf_counter() - start
+        spent = time.perf_counter() - start
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + spent

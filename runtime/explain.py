@@ -1,15 +1,22 @@
 """What happened in an edit, for people: what `a2edit-run --explain` prints."""
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from a2edit.runtime.boxes import tight_box
 from a2edit.runtime.manifest import Manifest
 from a2edit.runtime.request import EditResult
+from a2edit.runtime.routing import RouteStore
+
+_SUPPLIES = {"static": "static, built ahead", "merged": "merged for this request"}
 
 
-def explain(result: EditResult, manifest: Manifest, console: Console) -> None:
-    """Print window, route, expert weights and seconds."""
+NEAREST = 3  # routes that are listed beside the one that ran
+
+
+def explain(result: EditResult, manifest: Manifest, routes: RouteStore, console: Console) -> None:
+    """Print window, route, expert weights and seconds. `routes` chose the route of `result`."""
     facts = Table.grid(padding=(0, 2))
     width, height = result.image.size
     facts.add_row("image", f"{width}x{height}")
@@ -18,23 +25,28 @@ def explain(result: EditResult, manifest: Manifest, console: Console) -> None:
         box = tight_box(result.prepared.source_mask)
         share = max(box.width, box.height) / result.window.width
         facts.add_row("region", f"{box}, {share:.0%} of the window's side")
-    tolerance = manifest.route_metric.tolerance
-    verdict = "within" if result.predicted_error <= tolerance else "above"
+    awake = np.flatnonzero(result.gate_weights.any(axis=0))
+    facts.add_row("experts", f"{', '.join(map(str, awake))} of 0 to {manifest.model.experts - 1}")
+    verdict = "within" if result.predicted_error <= routes.tolerance else "above"
     facts.add_row(
         "route",
-        f"{result.route}, predicted error {result.predicted_error:.2%}, {verdict} the "
-        f"tolerance of {tolerance:.0%}; weights {result.supply}",
+        f"{result.route} ({_SUPPLIES[result.supply]}), predicted error "
+        f"{result.predicted_error:.3%}, {verdict} the tolerance of {routes.tolerance:.3%}",
     )
+    others = [pair for pair in routes.ranked(result.gate_weights) if pair[0] != result.route]
+    if others:
+        near = ", ".join(f"{name} {error:.3%}" for name, error in others[:NEAREST])
+        facts.add_row("next nearest", near)
     facts.add_row("seed, steps", f"{result.seed}, {result.steps}")
     facts.add_row("bundle", f"{manifest.name} {result.bundle_hash[:16]}")
     console.print(facts)
 
-    route = manifest.routes[result.route].table
     table = Table(title="experts: the gate's wish / what ran, in percent (blank: asleep)")
     table.add_column("block", justify="right")
     for expert in range(manifest.model.experts):
         table.add_column(f"{expert}", justify="right")
-    for block, (wanted, ran) in enumerate(zip(result.gate_weights.tolist(), route, strict=True)):
+    rows = zip(result.gate_weights.tolist(), result.route_table.tolist(), strict=True)
+    for block, (wanted, ran) in enumerate(rows):
         cells = [
             f"{100 * w:.0f}/{100 * r:.0f}" if w or r else ""
             for w, r in zip(wanted, ran, strict=True)

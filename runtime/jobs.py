@@ -4,23 +4,26 @@
 
 The keys are EditRequest's fields and `id`, the output's name (default: the line's number, 0001).
 Paths are relative to the job file. A job whose output exists, made from the same line by the same
-bundle, is finished and skipped, so a list that was interrupted goes on where it stopped. The
-stamp does not cover the contents of the pictures: delete an output to have it made again.
+bundle under the same route tolerance, is finished and skipped, so a list that was interrupted goes
+on where it stopped. The stamp does not cover the contents of the pictures: delete an output to have
+it made again.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from a2edit.runtime.batch import edits_by_route
 from a2edit.runtime.editor import Editor
 from a2edit.runtime.errors import A2EditError, RequestError
 from a2edit.runtime.images import save_picture
-from a2edit.runtime.request import EditRequest
+from a2edit.runtime.request import EditRequest, EditResult
 
 STAMP = "a2edit:job"
 PATHS = ("image", "mask", "reference", "reference_mask")
@@ -110,35 +113,52 @@ def _request(content: dict[str, Any], folder: Path) -> EditRequest:
     return EditRequest(**content)
 
 
-def run_jobs(
-    editor: Editor, jobs: list[Job], folder: Path, started: Callable[[Job], None] | None = None
-) -> Iterator[Outcome]:
-    """Carry out the jobs in order, each outcome as it comes; a failure does not stop the rest."""
+def run_jobs(editor: Editor, jobs: list[Job], folder: Path) -> Iterator[Outcome]:
+    """Carry out the jobs, grouped by route; each outcome as it comes, none stops the rest."""
     if not folder.is_dir():
         raise RequestError(
             f"output folder {str(folder)!r} does not exist: create it first, or write elsewhere"
         )
-    bundle = editor.bundle.manifest.bundle_hash
     inputs = {path.resolve() for job in jobs for path in _paths(job)}
-    for job in jobs:
-        if started:
-            started(job)
-        stamp = hashlib.sha256(f"{job.digest}{bundle}".encode()).hexdigest()
-        if job.request is None:
-            yield Outcome(job, "failed", job.problem)
-        elif job.output(folder).resolve() in inputs:
-            problem = f"{str(job.output(folder))!r} is an input of the list: give another id"
-            yield Outcome(job, "failed", problem)
-        elif _is_finished(job.output(folder), stamp):
-            yield Outcome(job, "skipped")
-        else:
-            try:
-                result = editor.edit(job.request)
-                save_picture(result.image, job.output(folder), result.text() | {STAMP: stamp})
-            except (A2EditError, OSError, MemoryError) as error:
-                yield Outcome(job, "failed", str(error) or "out of memory")
+    settled: deque[Outcome] = deque()  # without an edit
+    started: list[tuple[Job, str]] = []
+
+    def requests() -> Iterator[EditRequest]:
+        for job in jobs:
+            stamp = _stamp(job, editor)
+            if job.request is None:
+                settled.append(Outcome(job, "failed", job.problem))
+            elif job.output(folder).resolve() in inputs:
+                problem = f"{str(job.output(folder))!r} is an input of the list: give another id"
+                settled.append(Outcome(job, "failed", problem))
+            elif _is_finished(job.output(folder), stamp):
+                settled.append(Outcome(job, "skipped"))
             else:
-                yield Outcome(job, "done")
+                started.append((job, stamp))
+                yield job.request
+
+    for index, outcome in edits_by_route(editor, requests()):
+        while settled:
+            yield settled.popleft()
+        yield _saved(*started[index], outcome, folder)
+    yield from settled
+
+
+def _stamp(job: Job, editor: Editor) -> str:
+    """What an output of `job` carries: the line, and what its pixels depend on besides."""
+    bundle, tolerance = editor.bundle.manifest.bundle_hash, editor.routes.tolerance
+    return hashlib.sha256(f"{job.digest}{bundle}{tolerance}".encode()).hexdigest()
+
+
+def _saved(job: Job, stamp: str, outcome: EditResult | Exception, folder: Path) -> Outcome:
+    if isinstance(outcome, EditResult):
+        try:
+            save_picture(outcome.image, job.output(folder), outcome.text() | {STAMP: stamp})
+        except (A2EditError, OSError, MemoryError) as error:
+            outcome = error
+    if isinstance(outcome, Exception):
+        return Outcome(job, "failed", str(outcome) or "out of memory")
+    return Outcome(job, "done")
 
 
 def _paths(job: Job) -> Iterator[Path]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from a2edit.kernels.reference import merge_weight, quantise_rows
 from a2edit.runtime.engines.base import Array, TensorSpec, WeightSet
 from a2edit.runtime.errors import BundleError
-from a2edit.runtime.manifest import MergeEntry
+from a2edit.runtime.manifest import REBUILD, MergeEntry
 from a2edit.runtime.tensors import StoredTensor, map_tensors
 
 FLOATS = ("float32", "float16", "bfloat16")
@@ -59,12 +59,15 @@ class RouteMerger:
         [out] beside it. Linears are merged by `threads` at a time (default: one a core, at most
         8). Raises BundleError where the file is damaged or does not fit the graph.
         """
-        self.scale = entry.scale
+        self.entry = entry
         self.threads = threads or min(8, os.cpu_count() or 1)
+        stored = map_tensors(source)
         try:
-            self._linears = _linears(map_tensors(source), entry.blocks, weights)
+            self._linears = _linears(stored, entry.blocks, weights)
         except BundleError as error:
-            raise BundleError(f"{str(source)!r} cannot be merged from: {error}") from None
+            raise BundleError(
+                f"{str(source)!r} cannot be merged from ({error}): {REBUILD}"
+            ) from None
         self.shape = (max(entry.blocks.values()) + 1, len(self._linears[0].A))
         self.nbytes = sum(spec.nbytes for spec in weights)
 
@@ -76,10 +79,10 @@ class RouteMerger:
         blocks, experts = self.shape
         if table.ndim != 2 or table.shape[0] < blocks or table.shape[1] != experts:
             raise ValueError(f"a table is [{blocks}, {experts}], got {list(table.shape)}")
-        rows = table.astype(np.float32)
+        rows, scale = table.astype(np.float32), self.entry.scale
         tensors: dict[str, Array] = {}
         with ThreadPoolExecutor(self.threads) as pool:
-            for merged in pool.map(lambda it: it.merged(rows[it.block], self.scale), self._linears):
+            for merged in pool.map(lambda it: it.merged(rows[it.block], scale), self._linears):
                 tensors |= merged
         return WeightSet(name, tensors)
 

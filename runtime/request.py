@@ -1,7 +1,7 @@
 """What is asked for, and what comes back."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,7 +69,9 @@ class EditResult:
     gate_weights: NDArray[np.float32]  # [L, N]
     bundle_hash: str
     window: Box  # the part of the image that the model saw, in its pixels
-    supply: str = ""  # how the route's weights were had: loaded now, or cached
+    # [L, N], what ran for them; empty where nothing was routed
+    route_table: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    supply: str = ""  # of the route's weights: "static", built ahead, or "merged" from the experts
     warnings: tuple[str, ...] = ()
     prepared: "Prepared | None" = None  # what the model saw, for contact sheets
 
@@ -78,6 +80,7 @@ class EditResult:
         return {
             "Software": "a2edit",
             "a2edit:route": self.route,
+            "a2edit:supply": self.supply,
             "a2edit:predicted_error": f"{self.predicted_error:.6f}",
             "a2edit:seed": str(self.seed),
             "a2edit:steps": str(self.steps),

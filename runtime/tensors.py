@@ -14,6 +14,7 @@ import numpy as np
 
 from a2edit.runtime.engines.base import Array
 from a2edit.runtime.errors import BundleError
+from a2edit.runtime.manifest import REBUILD
 
 # Of each dtype in the file: its name, and numpy's type of the bytes (bfloat16 as its bits).
 DTYPES = {
@@ -45,13 +46,15 @@ def map_tensors(path: Path, mode: Literal["r", "c"] = "r") -> dict[str, StoredTe
     """
     try:
         # the mapping ends with the last array that points into it
-        data = np.memmap(path, np.uint8, mode)
+        data = np.memmap(path, np.uint8, mode).view(np.ndarray)
     except (OSError, ValueError) as error:  # ValueError: an empty file
-        raise BundleError(f"{str(path)!r} cannot be read: {error}") from None
+        raise BundleError(f"{str(path)!r} cannot be read ({error}): {REBUILD}") from None
     try:
         return _tensors(data)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise BundleError(f"{str(path)!r} is no sound safetensors file: {error}") from None
+        raise BundleError(
+            f"{str(path)!r} is no sound safetensors file ({error}): {REBUILD}"
+        ) from None
 
 
 def _tensors(data: Array) -> dict[str, StoredTensor]:
@@ -72,4 +75,4 @@ def _tensor(name: str, entry: dict[str, Any], data: Array) -> StoredTensor:
         raise ValueError(f"{name} has shape {shape} at bytes {first} to {last}")
     if last > data.size or last - first != prod(shape) * np.dtype(kind).itemsize:
         raise ValueError(f"{name} lies at bytes {first} to {last} of {data.size}, {dtype}{shape}")
-    return StoredTensor(dtype, data[first:last].view(kind).reshape(shape).view(np.ndarray))
+    return StoredTensor(dtype, data[first:last].view(kind).reshape(shape))

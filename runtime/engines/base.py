@@ -97,7 +97,10 @@ class Engine(Protocol):
 
 
 class CheckedEngine(ABC):
-    """Public methods check, private ones work: a backend fills in `_bind`, `_run`, `_close`."""
+    """Public methods check, private ones work.
+
+    A backend fills in `_bind`, `_unbind`, `_run`, `_close`.
+    """
 
     def __init__(self, spec: GraphSpec) -> None:
         self.spec = spec
@@ -113,10 +116,23 @@ class CheckedEngine(ABC):
         self._check_open()
         if weights is self._bound:
             return
-        self._bind(
-            {spec.name: _checked(spec, weights.tensors, weights.name) for spec in self.spec.weights}
-        )
+        tensors = {
+            spec.name: _checked(spec, weights.tensors, weights.name) for spec in self.spec.weights
+        }
+        self._bound = None
+        try:
+            self._bind(tensors)
+        except BaseException:
+            self._unbind()  # part of the new weights may be in place beside the old
+            raise
         self._bound = weights
+
+    def unbind(self) -> None:
+        """Let go of the bound weights, so that their memory can be freed; nothing if none are."""
+        self._check_open()
+        if self._bound is not None:
+            self._bound = None
+            self._unbind()
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         self._check_open()
@@ -149,6 +165,9 @@ class CheckedEngine(ABC):
 
     @abstractmethod
     def _bind(self, tensors: Mapping[str, Array]) -> None: ...
+
+    @abstractmethod
+    def _unbind(self) -> None: ...
 
     @abstractmethod
     def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]: ...

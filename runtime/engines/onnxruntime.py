@@ -37,6 +37,10 @@ class OnnxRuntimeEngine(CheckedEngine):
         for name, array in tensors.items():
             self._binding.bind_cpu_input(name, array)
 
+    def _unbind(self) -> None:
+        self._binding = self._session.io_binding()
+        self._weights = {}
+
     def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         for name, array in inputs.items():
             self._binding.bind_cpu_input(name, array)

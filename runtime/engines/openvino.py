@@ -55,12 +55,18 @@ class OpenVinoEngine(CheckedEngine):
 
     def __init__(self, spec: GraphSpec, compiled: Any) -> None:
         super().__init__(spec)
+        self._compiled = compiled
         self._request = compiled.create_infer_request()
         self._tensors: dict[str, Any] = {}  # alive for as long as the request points into them
 
     def _bind(self, tensors: Mapping[str, Array]) -> None:
         for name, array in tensors.items():
             self._set(name, array)
+
+    def _unbind(self) -> None:
+        # a request cannot forget an input; another one takes less than a millisecond
+        self._request = self._compiled.create_infer_request()
+        self._tensors.clear()
 
     def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         for name, array in inputs.items():
@@ -76,7 +82,7 @@ class OpenVinoEngine(CheckedEngine):
         }
 
     def _close(self) -> None:
-        self._request = None
+        self._request = self._compiled = None
         self._tensors.clear()
 
     def _set(self, name: str, array: Array) -> None:

@@ -5,10 +5,10 @@ from importlib import import_module
 from typing import Any
 
 from a2edit.runtime.bundle import Bundle
-from a2edit.runtime.engines.base import Engine, GraphSpec, WeightSet
+from a2edit.runtime.engines.base import CheckedEngine, Engine, GraphSpec, WeightSet
 from a2edit.runtime.errors import BundleError, TargetError
 from a2edit.runtime.manifest import EngineEntry
-from a2edit.runtime.routing import RouteChoice
+from a2edit.runtime.routing import RouteChoice, WeightSource
 
 DEVICES = ("cpu",)
 BACKENDS = ("openvino", "onnxruntime")
@@ -39,7 +39,13 @@ class EnginePool:
                 f"know: use --engine {' or '.join(BACKENDS)}"
             )
         self._module: Any = import_module(f"a2edit.runtime.engines.{self.backend}")
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[str, CheckedEngine] = {}
+        self._bound: WeightSet | None = None  # by the shared denoiser
+
+    @property
+    def _set_bytes(self) -> int:
+        """What one weight set takes in memory."""
+        return sum(spec.nbytes for spec in self._bundle.manifest.graphs[DENOISER].weights)
 
     @property
     def baked(self) -> bool:
@@ -59,23 +65,43 @@ class EnginePool:
             self._engines[name] = self._opened(name)
         return self._engines[name]
 
-    def load(self, name: str) -> WeightSet:
+    def static_weights(self) -> WeightSource:
         """The weights that a route is bound by; none where its engine holds them."""
-        return WeightSet(name, {}) if self.baked else self._bundle.weight_set(name)
+        if self.baked:
+            return WeightSource(lambda plan: WeightSet(plan.weights, {}), 0)
+        return WeightSource(lambda plan: self._bundle.weight_set(plan.weights), self._set_bytes)
+
+    def merged_weights(self) -> WeightSource | None:
+        """Weights for any table, merged from the experts; None where the bundle has none."""
+        merger = self._bundle.merger()
+        if merger is None:
+            return None
+        return WeightSource(lambda plan: merger.merge(plan.table, plan.weights), self._set_bytes)
 
     def denoiser(self, choice: RouteChoice) -> Engine:
-        """The engine that runs `choice`: the route's own, or the shared one with it bound."""
-        if self.baked:
+        """The engine that runs `choice`: the route's own, or the shared one with it bound.
+
+        The shared one of a baked bundle is compiled here, at the first route that is merged.
+        """
+        if self.baked and choice.supply == "static":
             return self.get(f"{DENOISER}.{choice.route}")
         engine = self.get(DENOISER)
         engine.bind(choice.weight_set)
+        self._bound = choice.weight_set
         return engine
 
+    def release(self, weights: WeightSet) -> None:
+        """Unbind `weights` if they are bound, so that nothing here keeps them in memory."""
+        if weights is self._bound:
+            self._bound = None
+            self._engines[DENOISER].unbind()
+
     def close(self) -> None:
+        self._bound = None
         while self._engines:
             self._engines.popitem()[1].close()
 
-    def _opened(self, name: str) -> Engine:
+    def _opened(self, name: str) -> CheckedEngine:
         graphs = self._bundle.manifest.graphs
         graph = graphs.get(DENOISER if name.startswith(f"{DENOISER}.") else name)
         if graph is None:
@@ -89,7 +115,7 @@ class EnginePool:
             if entry.materialise == "baked":
                 spec = GraphSpec(name, spec.inputs, spec.outputs)
             path = self._bundle.path(entry.file)
-            engine: Engine = self._module.engine_from_blob(spec, path, entry.precision)
+            engine: CheckedEngine = self._module.engine_from_blob(spec, path, entry.precision)
         else:
             if entry is not None and entry.backend == self.backend:
                 log.warning(

@@ -26,6 +26,9 @@ class RecordingEngine(CheckedEngine):
     def _bind(self, tensors: Mapping[str, Array]) -> None:
         self._weights = tensors
 
+    def _unbind(self) -> None:
+        self._weights = {}
+
     def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         self.runs.append({name: np.array(array) for name, array in inputs.items()})
         self.binds.append(self._bound.name if self._bound else "")

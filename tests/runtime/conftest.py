@@ -6,6 +6,7 @@ Sizes: S = 32, diptych 32x64, so 2x4 = 8 tokens of 64 latent channels; L = 2 blo
 - dit: next = x + delta (x - (c W' + the means of text, reference and pooled + g/1000 + s/1000)),
   c the first 64 of the conditioning, W the routed weight; so a run is a product of factors.
 - gate: softmax over the reference's colour, the same in both blocks.
+- merge: W = sum of w_i a_i I over block 0; the routes' W is `SCALES` times I, and merged as well.
 """
 
 from __future__ import annotations
@@ -27,19 +28,21 @@ from PIL import Image
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from a2edit.runtime.engines.base import TensorSpec
+from a2edit.runtime.engines.base import Array, TensorSpec
 from a2edit.runtime.engines.openvino import backend_version
 from a2edit.runtime.manifest import (
     EngineEntry,
     FileEntry,
     GraphEntry,
     Manifest,
+    MergeEntry,
     MetricEntry,
     RouteEntry,
     SamplerEntry,
     TokenizerEntry,
     WeightSetEntry,
 )
+from a2edit.runtime.merge import RouteMerger
 from a2edit.runtime.spec import ModelSpec
 
 # a busy machine is no failure
@@ -56,6 +59,8 @@ ROUTES = {
     "blue": [[0.1, 0.1, 0.8]] * BLOCKS,
 }
 SCALES = {"red": 1.0, "green": 0.75, "blue": 0.5}
+# a_i of the experts: what makes the routes' tables give SCALES, the base being 0
+STRENGTHS = np.linalg.solve([ROUTES[name][0] for name in SCALES], list(SCALES.values()))
 
 
 def model_spec(**changes: Any) -> ModelSpec:
@@ -217,7 +222,22 @@ GRAPHS: dict[str, tuple[Callable[[GraphWriter], None], str, str, str]] = {
 }
 
 
-def write_bundle(folder: Path, *, baked: bool = False, **changes: Any) -> Path:
+def write_merge(folder: Path) -> RouteMerger:
+    """Write weights/merge.safetensors: expert i is a_i times the identity, of full rank."""
+    entry = MergeEntry(file="weights/merge.safetensors", scale=0.5, blocks={"proj": 0})
+    eye = np.eye(64, dtype=np.float32)
+    tensors: dict[str, Array] = {
+        "proj.weight": np.zeros((64, 64), np.float16),
+        "proj.A": np.stack([eye] * EXPERTS).astype(np.float16),
+        "proj.B": np.stack([eye * (2 * strength) for strength in STRENGTHS]).astype(np.float32),
+    }
+    save_file(tensors, folder / entry.file)
+    return RouteMerger(folder / entry.file, entry, _edge(GRAPHS["dit"][3]))
+
+
+def write_bundle(
+    folder: Path, *, baked: bool = False, routes_only: bool = False, **changes: Any
+) -> Path:
     """Write a bundle; `changes` replace fields of the manifest."""
     for part in ("graphs", "weights/routes", "engines/cpu", "tokenizer"):
         (folder / part).mkdir(parents=True)
@@ -235,8 +255,9 @@ def write_bundle(folder: Path, *, baked: bool = False, **changes: Any) -> Path:
         graphs[name] = entry
         if not (baked and name == "dit"):
             engines[name] = _engine(folder, name, folder / entry.file, "inputs")
-    for name, scale in SCALES.items():
-        weight = np.eye(64, dtype=np.float32) * np.float32(scale)
+    merger = write_merge(folder)
+    for name, table in ROUTES.items():
+        weight = merger.merge(np.array(table, np.float32), name).tensors["proj.weight"]
         save_file({"proj.weight": weight}, folder / f"weights/routes/{name}.safetensors")
         if baked:
             model = onnx.load(folder / "graphs/dit.onnx")
@@ -252,6 +273,8 @@ def write_bundle(folder: Path, *, baked: bool = False, **changes: Any) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     for name in ("text", "pooled"):
         tokenizer.save(str(folder / f"tokenizer/{name}.json"))
+    if routes_only:
+        (folder / "weights/merge.safetensors").unlink()
     identity = tuple(tuple(row) for row in np.eye(EXPERTS).tolist())
     values: dict[str, Any] = {
         "name": "tiny",
@@ -281,9 +304,8 @@ def write_bundle(folder: Path, *, baked: bool = False, **changes: Any) -> Path:
             )
             for name, table in ROUTES.items()
         },
-        "route_metric": MetricEntry(
-            gram=(identity,) * BLOCKS, energy=float(BLOCKS), tolerance=0.05
-        ),
+        "route_metric": MetricEntry(gram=(identity,) * BLOCKS, energy=float(BLOCKS), tolerance=0.3),
+        "merge": None if routes_only else merger.entry,
         "engines": {"cpu": engines},
         "tools": {"openvino": backend_version()},
     }
@@ -331,6 +353,12 @@ def baked_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bundle(tmp_path_factory.mktemp("baked") / "tiny", baked=True)
 
 
+@pytest.fixture(scope="session")
+def routes_only_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model without the experts."""
+    return write_bundle(tmp_path_factory.mktemp("routes_only") / "tiny", routes_only=True)
+
+
 @pytest.fixture
 def own_bundle(bundle: Path, tmp_path: Path) -> Path:
     """A copy to damage."""
@@ -349,7 +377,9 @@ def make_bundle() -> Callable[..., Path]:
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A folder with scene.png, mask.png, red.png, green.png, blue.png."""
+    """A folder with scene.png, mask.png, red.png, green.png, blue.png; and plum.png, between
+    red and blue, which no route of the tiny bundle is near to.
+    """
     folder = tmp_path / "pictures"
     folder.mkdir()
     rng = np.random.default_rng(7)
@@ -357,9 +387,9 @@ def pictures(tmp_path: Path) -> Path:
     mask = np.zeros((90, 120), np.uint8)
     mask[30:60, 40:80] = 255
     Image.fromarray(mask).save(folder / "mask.png")
-    for index, name in enumerate(("red", "green", "blue")):
+    colours = {"red": (220, 0, 0), "green": (0, 220, 0), "blue": (0, 0, 220), "plum": (212, 0, 208)}
+    for name, colour in colours.items():
         picture = np.full((40, 40, 3), 255, np.uint8)
-        picture[8:32, 8:32] = 0
-        picture[8:32, 8:32, index] = 220
+        picture[8:32, 8:32] = colour
         Image.fromarray(picture).save(folder / f"{name}.png")
     return folder

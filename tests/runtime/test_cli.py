@@ -1,6 +1,7 @@
 """a2edit-run: files in, files out; one line, exit code 2 and nothing left behind otherwise."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from a2edit.runtime.cli import main
+from a2edit.runtime.route_log import read_route_log
 
 
 def run(pictures: Path, bundle: Path, *changes: str, without: Sequence[str] = ()) -> Result:
@@ -41,6 +43,7 @@ def test_an_edit(pictures: Path, bundle: Path) -> None:
     assert text.pop("a2edit:predicted_error").startswith("0.")
     assert text == {
         "a2edit:route": "red",
+        "a2edit:supply": "static",
         "a2edit:seed": "3",
         "a2edit:steps": "2",
         "a2edit:bundle": manifest["bundle_hash"],
@@ -62,10 +65,51 @@ def test_the_same_seed_gives_the_same_file_in_a_new_process(pictures: Path, bund
 def test_explain_and_sheet(pictures: Path, bundle: Path) -> None:
     result = run(pictures, bundle, "--explain", "--sheet", str(pictures / "sheet.png"))
     assert result.exit_code == 0, result.output
-    for word in ("window", "predicted error", "denoise", "compose", "loaded"):
+    for word in (
+        "window",
+        "predicted error",
+        "denoise",
+        "compose",
+        "static, built ahead",
+        "next nearest",
+    ):
         assert word in result.stdout
     with Image.open(pictures / "sheet.png") as sheet:
         assert sheet.width > 4 * 256
+
+
+def test_explain_names_experts_route_and_the_next_nearest(pictures: Path, bundle: Path) -> None:
+    result = run(pictures, bundle, "--explain", "--steps", "1")
+    words = " ".join(result.stdout.split())
+    assert "experts 0, 1, 2 of 0 to 2" in words
+    assert "red (static, built ahead), predicted error 24.480%, within the tolerance" in words
+    assert re.search(r"next nearest (green|blue) 120\.817%, (green|blue) 120\.817%", words)
+
+    plum = ("--reference", str(pictures / "plum.png"))
+    result = run(pictures, bundle, "--explain", "--steps", "1", *plum)
+    words = " ".join(result.stdout.split())
+    assert "(merged for this request), predicted error 0.000%, within the tolerance of 30" in words
+    assert re.search(r"next nearest red \d+\.\d+%, blue \d+\.\d+%, green", words)
+
+
+def test_how_routes_are_served(pictures: Path, bundle: Path, routes_only_bundle: Path) -> None:
+    log = pictures / "routes.jsonl"
+    budget = ("--memory-budget", "16KiB")
+    result = run(pictures, bundle, "--route-tolerance", "0", "--route-log", str(log), *budget)
+    assert result.exit_code == 0, result.output
+    assert "(merged), predicted error 0.00%" in result.stdout
+    assert read_route_log(log).supplies == ("merged",)
+
+    plum = ("--reference", str(pictures / "plum.png"))
+    result = run(pictures, routes_only_bundle, *plum)
+    assert result.exit_code == 0
+    assert "warning: the nearest route, red, has a predicted error of" in result.stderr
+    (pictures / "out.png").unlink()
+    result = run(pictures, routes_only_bundle, *plum, "--strict-route")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: the nearest route, red, has a predicted error of")
+    assert result.stderr.count("\n") == 1
+    assert not (pictures / "out.png").exists()
 
 
 def test_boxes_resized_masks_and_other_formats(pictures: Path, bundle: Path) -> None:
@@ -126,6 +170,12 @@ CASES = [
     (["--bundle", "partial"], "text.json' is missing"),
     (["--device", "abacus"], "device 'abacus' is unknown"),
     (["--engine", "abacus"], "engine 'abacus' is unknown"),
+    (["--route-tolerance", "-1"], "route tolerance -1.0 must be 0 or more"),
+    (["--route-tolerance", "nan"], "route tolerance nan must be 0 or more"),
+    (["--memory-budget", "1kB"], "memory budget 1000 B is less than one weight set"),
+    (["--memory-budget", "lots"], "'lots' is no size"),
+    (["--route-log", "nowhere/log"], "route log 'nowhere/log' cannot be written"),
+    (["--route-log", "."], "route log '.' cannot be written"),
     (["--out-dir", "."], "--out-dir goes with --jobs"),
     (["--jobs", "none.jsonl"], "--image is for one edit and does not go with --jobs"),
     (["--frobnicate"], "No such option"),

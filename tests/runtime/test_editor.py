@@ -120,6 +120,8 @@ def test_the_gate_picks_the_route(bundle: Path, pictures: Path, colour: str) -> 
     assert result.route == colour
     assert 0 < result.predicted_error < 1
     assert result.gate_weights.shape == (2, 3)
+    assert result.route_table.shape == (2, 3)
+    assert (result.route_table.argmax(axis=1) == ["red", "green", "blue"].index(colour)).all()
 
 
 def test_switching_routes_and_back_repeats_every_byte(bundle: Path, pictures: Path) -> None:
@@ -127,7 +129,7 @@ def test_switching_routes_and_back_repeats_every_byte(bundle: Path, pictures: Pa
         first, other, again = (
             editor.edit(request(pictures, colour)) for colour in ("red", "blue", "red")
         )
-        assert (first.supply, other.supply, again.supply) == ("loaded", "loaded", "cached")
+        assert {first.supply, other.supply, again.supply} == {"static"}
     assert first.image.tobytes() == again.image.tobytes()
     assert first.image.tobytes() != other.image.tobytes()
 

@@ -1,5 +1,6 @@
 """One protocol, every backend: the same graph, the same answers, the same refusals."""
 
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -100,6 +101,53 @@ def test_binding_moves_no_bytes(bundle: Path) -> None:
         result = engine.run(given)["next_latents"]
         expected = velocity(given, np.zeros((64, 64), np.float32))
     np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_unbinding_frees_the_weights(dit: CheckedEngine) -> None:
+    given, weights = inputs(dit), random_weights(1)
+    dit.bind(weights)
+    expected = dit.run(given)["next_latents"]
+    array = weakref.ref(weights.tensors["proj.weight"])
+    del weights
+    assert array() is not None
+    dit.unbind()
+    assert array() is None
+    assert dit.bound is None
+    with pytest.raises(EngineError, match="bind a set first"):
+        dit.run(given)
+    dit.unbind()
+    dit.bind(random_weights(1))
+    np.testing.assert_array_equal(dit.run(given)["next_latents"], expected)
+
+
+def test_another_set_frees_the_one_before(dit: CheckedEngine) -> None:
+    weights = random_weights(1)
+    array = weakref.ref(weights.tensors["proj.weight"])
+    dit.bind(weights)
+    dit.run(inputs(dit))
+    del weights
+    dit.bind(random_weights(2))
+    assert array() is None
+
+
+class RefusingEngine(RecordingEngine):
+    """Refuses its second set, when the first half of it is in place."""
+
+    def _bind(self, tensors: Mapping[str, Array]) -> None:
+        super()._bind(tensors)
+        if tensors["w"][0] == 2:
+            raise EngineError("refused")
+
+
+def test_a_set_that_is_refused_leaves_none_bound() -> None:
+    weights = (TensorSpec("w", "float32", (1,)),)
+    engine = RefusingEngine(GraphSpec("g", (), (), weights), lambda *_: {})
+    engine.bind(WeightSet("one", {"w": np.ones(1, np.float32)}))
+    with pytest.raises(EngineError, match="refused"):
+        engine.bind(WeightSet("two", {"w": np.full(1, 2, np.float32)}))
+    assert engine.bound is None
+    with pytest.raises(EngineError, match="bind a set first"):
+        engine.run({})
 
 
 def test_a_broken_graph_names_its_file(own_bundle: Path) -> None:

@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from a2edit.runtime.cli import main
+from a2edit.runtime.images import save_picture
 
 GOOD = {"image": "scene.png", "mask": "mask.png", "reference": "red.png", "steps": 1}
 
@@ -53,6 +54,35 @@ def test_jobs_run_resume_and_follow_changes(pictures: Path, bundle: Path, out: P
     (out / "0001.png").write_bytes(b"half a file")
     assert "2 done, 0 skipped" in run(pictures / "jobs.jsonl", out, bundle).stdout
     assert Image.open(out / "two.png").info["a2edit:seed"] == "8"
+
+
+def test_jobs_are_grouped_by_route(
+    pictures: Path, bundle: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[str] = []
+
+    def record(image: Image.Image, path: Path, text: dict[str, str]) -> None:
+        saved.append(text["a2edit:route"])
+        save_picture(image, path, text)
+
+    monkeypatch.setattr("a2edit.runtime.jobs.save_picture", record)
+    lines = [{**GOOD, "reference": f"{name}.png"} for name in ("red", "blue", "red", "blue")]
+    result = run(write(pictures, *lines), out, bundle)
+    assert "4 done" in result.stdout
+    assert saved == ["red", "red", "blue", "blue"]
+    assert names(out) == ["0001.png", "0002.png", "0003.png", "0004.png"]
+    assert Image.open(out / "0002.png").info["a2edit:route"] == "blue"
+
+
+def test_another_tolerance_is_another_edit(pictures: Path, bundle: Path, out: Path) -> None:
+    jobs = write(pictures, GOOD)
+    assert "1 done" in run(jobs, out, bundle).stdout
+    arguments = ["--jobs", str(jobs), "--out-dir", str(out), "--bundle", str(bundle)]
+    again = CliRunner().invoke(main, [*arguments, "--route-tolerance", "0"])
+    assert "1 done, 0 skipped" in again.stdout
+    assert Image.open(out / "0001.png").info["a2edit:supply"] == "merged"
+    again = CliRunner().invoke(main, [*arguments, "--route-tolerance", "0"])
+    assert "0 done, 1 skipped" in again.stdout
 
 
 def test_a_failure_does_not_stop_the_rest(pictures: Path, bundle: Path, out: Path) -> None:

@@ -1,4 +1,9 @@
-"""The nearest route, in the metric of SPEC §5."""
+"""Every gate table has one answer: a static route, a merge, or a refusal (SPEC §5)."""
+
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -6,18 +11,61 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from a2edit.runtime.engines.base import WeightSet
+from a2edit.runtime.errors import RequestError
 from a2edit.runtime.manifest import MetricEntry, RouteEntry
-from a2edit.runtime.routing import RouteStore
+from a2edit.runtime.routing import QUANTUM, RoutePlan, RouteStore, WeightSource
+
+Table = list[list[float]]
 
 
-def entry(table: list[list[float]], name: str) -> RouteEntry:
+def entry(table: Table, name: str) -> RouteEntry:
     rows = tuple(tuple(row) for row in table)
     return RouteEntry(table=rows, weight_set=name, predicted_error=0.0, members=1)
 
 
-def metric(gram: np.ndarray, energy: float) -> MetricEntry:
+def metric(gram: np.ndarray, energy: float, tolerance: float = 0.05) -> MetricEntry:
     rows = tuple(tuple(tuple(row) for row in block) for block in gram.tolist())
-    return MetricEntry(gram=rows, energy=energy, tolerance=0.05)
+    return MetricEntry(gram=rows, energy=energy, tolerance=tolerance)
+
+
+@dataclass
+class Sources:
+    """Makes sets of 40 bytes and remembers which."""
+
+    made: list[str] = field(default_factory=list)
+
+    def make(self, plan: RoutePlan) -> WeightSet:
+        self.made.append(plan.weights)
+        fill = float(plan.table.sum())
+        return WeightSet(plan.weights, {"w": np.full(10, fill, np.float32)})
+
+    @property
+    def source(self) -> WeightSource:
+        return WeightSource(self.make, 40)
+
+
+ROUTES = {"a": entry([[1.0, 0.0]], "one"), "b": entry([[0.0, 1.0]], "two")}
+NEAR_A, FAR = np.array([[0.9, 0.1]], np.float32), np.array([[0.5, 0.4]], np.float32)
+
+
+def store(
+    static: Sources | None = None,
+    merged: Sources | None = None,
+    routes: Mapping[str, RouteEntry] = ROUTES,
+    *,
+    tolerance: float | None = 0.1,
+    strict: bool = False,
+    memory_budget: int | None = None,
+) -> RouteStore:
+    return RouteStore(
+        routes,
+        metric(np.eye(2)[None], 4.0),
+        (static or Sources()).source,
+        merged.source if merged else None,
+        tolerance=tolerance,
+        strict=strict,
+        memory_budget=memory_budget,
+    )
 
 
 @given(st.integers(0, 1000), st.integers(1, 5), st.integers(1, 4), st.integers(1, 6))
@@ -32,31 +80,138 @@ def test_the_error_is_the_formula(seed: int, blocks: int, experts: int, routes: 
         total = sum((w - r) @ g @ (w - r) for w, r, g in zip(wanted, table, gram, strict=True))
         assert error == pytest.approx(np.sqrt(total / energy), rel=1e-9)
     names = {f"r{k}": entry(table.tolist(), f"s{k}") for k, table in enumerate(tables)}
-    store = RouteStore(names, metric(gram, energy), lambda name: WeightSet(name, {}))
-    route, error = store.nearest(wanted)
-    assert route == f"r{int(np.argmin(errors))}"
-    assert error == errors.min()
+    made = Sources().source
+    ranked = RouteStore(names, metric(gram, energy), made).ranked(wanted)
+    assert ranked == sorted(ranked, key=lambda pair: pair[1])
+    assert dict(ranked) == {f"r{k}": error for k, error in enumerate(errors)}
 
 
-def test_a_set_is_read_once_and_shared_by_routes() -> None:
-    read = []
-
-    def load(name: str) -> WeightSet:
-        read.append(name)
-        return WeightSet(name, {"w": np.zeros(10, np.float32)})
-
+def test_a_near_route_is_static_and_its_set_is_made_once() -> None:
+    static, merged = Sources(), Sources()
     routes = {"a": entry([[1.0, 0.0]], "one"), "b": entry([[0.0, 1.0]], "one")}
-    store = RouteStore(routes, metric(np.eye(2)[None], 4.0), load)
-    assert store.nbytes == 0
-    first = store.get(np.array([[0.9, 0.1]], np.float32))
-    second = store.get(np.array([[0.0, 1.0]], np.float32))
+    routes_store = store(static, merged, routes)
+    assert routes_store.nbytes == 0
+    first = routes_store.get(NEAR_A)
+    second = routes_store.get(np.array([[0.0, 1.0]], np.float32))
     assert (first.route, first.supply, second.route, second.supply) == (
         "a",
-        "loaded",
+        "static",
         "b",
-        "cached",
+        "static",
     )
     assert first.predicted_error == pytest.approx(np.sqrt(0.02 / 4), rel=1e-6)
     assert second.predicted_error == 0
-    assert read == ["one"]
-    assert store.nbytes == 40
+    assert first.table.tolist() == [[1.0, 0.0]]
+    assert first.table.dtype == np.float32
+    assert first.weight_set is second.weight_set
+    assert (static.made, merged.made) == (["one"], [])
+    assert routes_store.nbytes == 40
+    routes_store.clear()
+    assert routes_store.nbytes == 0
+
+
+def test_past_the_tolerance_the_exact_table_is_merged_and_found_again() -> None:
+    static, merged = Sources(), Sources()
+    routes = store(static, merged)
+    choice, again = routes.get(FAR), routes.get(FAR.copy())
+    assert (choice.supply, choice.warning) == ("merged", "")
+    assert re.fullmatch(r"merged-[0-9a-f]{12}", choice.route)
+    assert choice.weight_set.name == choice.route
+    assert choice.predicted_error < 1e-5
+    np.testing.assert_allclose(choice.table, FAR, atol=0.5 / QUANTUM)
+    assert again.weight_set is choice.weight_set
+    assert (static.made, merged.made) == ([], [choice.route])
+
+
+def test_zero_tolerance_merges_whatever_was_not_built() -> None:
+    routes = store(merged=Sources(), tolerance=0)
+    assert routes.get(np.array([[1.0, 0.0]], np.float32)).supply == "static"
+    assert routes.get(NEAR_A).supply == "merged"
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4))
+def test_the_answer_does_not_depend_on_what_was_asked_before(seed: int, kinds: int) -> None:
+    """Tables that differ in a last bit share weights, whoever comes first."""
+    rng = np.random.default_rng(seed)
+    tables = [rng.random((1, 2)).astype(np.float32) for _ in range(kinds)]
+    tables += [np.nextafter(table, np.float32(2)) for table in tables]
+    alone = [store(merged=Sources()).get(table) for table in tables]
+    shared = store(merged=Sources(), memory_budget=80)
+    for k in rng.integers(0, len(tables), 20):
+        choice = shared.get(tables[k])
+        assert (choice.route, choice.supply) == (alone[k].route, alone[k].supply)
+        assert choice.predicted_error == alone[k].predicted_error
+        assert choice.table.tobytes() == alone[k].table.tobytes()
+        expected = alone[k].weight_set.tensors["w"].tobytes()
+        assert choice.weight_set.tensors["w"].tobytes() == expected
+        assert shared.nbytes <= 80
+
+
+def test_the_merged_table_is_the_gates_in_steps_that_float32_holds() -> None:
+    wanted = np.array([[0.1, -0.0], [1 / 3, 1e-9], [0.5, 1.0]], np.float32)
+    eye = np.eye(2)[None].repeat(3, axis=0)
+    routes = {"zero": entry([[0.0, 0.0]] * 3, "zero")}
+    merged = RouteStore(routes, metric(eye, 1.0), Sources().source, Sources().source)
+    table = merged.get(wanted).table
+    assert (table * QUANTUM == np.rint(table * QUANTUM)).all()
+    assert table[1, 1] == 0  # an expert of no weight stays asleep
+    assert not np.signbit(table).any()
+    np.testing.assert_allclose(table, wanted, atol=0.5 / QUANTUM)
+
+
+def test_without_experts_the_nearest_route_runs_with_a_warning_or_is_refused() -> None:
+    choice = store().get(FAR)
+    assert (choice.route, choice.supply) == ("a", "static")
+    assert choice.predicted_error > 0.1
+    assert "nearest route, a, has a predicted error of 32.02%" in choice.warning
+    assert "above the tolerance of 10.00%" in choice.warning
+    with pytest.raises(RequestError, match=r"nearest route, a, .* 32.02%, .* --route-tolerance"):
+        store(strict=True).get(FAR)
+    assert store(strict=True).get(NEAR_A).warning == ""
+    assert store(strict=True, merged=Sources()).get(FAR).supply == "merged"
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (np.zeros((2, 2), np.float32), r"shape \[2, 2\]; this bundle's routes are \[1, 2\]"),
+        (np.zeros(2, np.float32), r"shape \[2\]"),
+        (np.array([[0.5, np.nan]], np.float32), "got nan for block 0, expert 1"),
+        (np.array([[np.inf, 0.5]], np.float32), "got inf for block 0, expert 0"),
+    ],
+)
+def test_tables_that_are_none_are_refused(table: np.ndarray, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        store(merged=Sources()).get(table)
+
+
+@pytest.mark.parametrize("tolerance", [-0.01, float("nan"), float("inf")])
+def test_tolerances_that_are_none_are_refused(tolerance: float) -> None:
+    with pytest.raises(RequestError, match="must be 0 or more"):
+        store(tolerance=tolerance)
+    assert store(tolerance=None).tolerance == 0.05
+
+
+def test_a_budget_for_less_than_one_set_is_refused_at_once() -> None:
+    with pytest.raises(RequestError, match=r"memory budget 39 B is less than one .* 40 B"):
+        store(memory_budget=39)
+    assert store(memory_budget=40).get(NEAR_A).route == "a"
+
+
+def test_threads_that_miss_one_table_merge_it_once() -> None:
+    merged = Sources()
+    routes, barrier = store(merged=merged), threading.Barrier(16)
+    found: list[WeightSet] = []
+
+    def ask() -> None:
+        barrier.wait()
+        found.append(routes.get(FAR).weight_set)
+
+    threads = [threading.Thread(target=ask) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(merged.made) == 1
+    assert len({id(weights) for weights in found}) == 1
+    assert len(found) == 16
