@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from a2edit.calibration.gram import to_euclid
 from a2edit.calibration.routes import Clusters, FloatArray, RouteSample, nearest_errors, p95
 from a2edit.runtime.errors import DataError
 from a2edit.runtime.metric import RouteMetric
@@ -19,6 +20,10 @@ from a2edit.runtime.metric import RouteMetric
 CALIBRATION_SHARE = 0.25
 # Enough for a 95th percentile to within half a per cent of the requests.
 MOST_LOGGED = 4096
+# How far a curve goes at least, if there are as many tables.
+_CURVE = 128
+# Errors below are rounding: a route for every table.
+NOTHING = 1e-6
 # A curve with less sag than this, as a share of its height, falls steadily: it has no knee.
 _SAG = 0.08
 
@@ -122,17 +127,18 @@ def doubling(most: int, *also: int) -> list[int]:
 def knee(rows: Sequence[CurveRow]) -> int | None:
     """K where the mean error stops falling fast: the curve's farthest point below its chord.
 
-    Against log₂ K, since one more route among many is worth less than one more among few. None if
-    the curve does not sag by `_SAG` of its height: then every doubling is worth about the same.
+    Both axes are logarithmic, as the report draws them: what counts is by how much another doubling
+    of the routes divides the error. None if the curve does not sag by `_SAG` of its height: then
+    every doubling does about the same.
     """
-    if len(rows) < 3 or rows[0].mean <= rows[-1].mean:
+    drawn = [row for row in rows if row.mean > NOTHING]
+    if len(drawn) < 3 or drawn[0].mean <= drawn[-1].mean:
         return None
-    x = np.log2([row.routes for row in rows])
-    y = np.array([row.mean for row in rows])
-    across, up = (x - x[0]) / (x[-1] - x[0]), (y - y[-1]) / (y[0] - y[-1])
-    sag = 1 - across - up
+    x = np.log([row.routes for row in drawn])
+    y = np.log([row.mean for row in drawn])
+    sag = 1 - (x - x[0]) / (x[-1] - x[0]) - (y - y[-1]) / (y[0] - y[-1])
     best = int(np.argmax(sag))
-    return rows[best].routes if sag[best] >= _SAG else None
+    return drawn[best].routes if sag[best] >= _SAG else None
 
 
 def hit_rates(
@@ -150,7 +156,10 @@ def nearest_categories(
     tables: FloatArray, known: RouteSample, metric: RouteMetric
 ) -> tuple[str, ...]:
     """What each table [T, L, N] shows: the category of the known table nearest to it."""
-    nearest = metric.errors(tables, known.tables).argmin(1)
+    from scipy.spatial.distance import cdist
+
+    asked, there = to_euclid(metric, tables), to_euclid(metric, known.tables)
+    nearest = cdist(asked, there).argmin(1)
     return tuple(known.categories[place] for place in nearest.tolist())
 
 
@@ -214,7 +223,7 @@ def route_report(
     """
     tables = sample.tables
     errors = nearest_errors(tables, routes, metric)
-    counts = doubling(len(tables), len(routes))
+    counts = doubling(min(len(tables), max(_CURVE, 2 * len(routes))), len(routes))
     curve = error_curve(tables, metric, counts, tolerance, seed)
     return RouteReport(
         served=figures(errors, len(routes), tolerance),

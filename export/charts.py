@@ -72,11 +72,19 @@ def line_chart(
         _words(str(1 << power), x(1 << power), _TOP + _DOWN + 16, "tick middle")
         for power in range(int(math.log2(most)) + 1)
     ]
+    words = []
     for mark in across:
-        if mark.at > 0:
-            parts.append(_rule(mark, _LEFT, y(mark.at), _LEFT + _ACROSS, y(mark.at)))
-            end = _LEFT + _ACROSS
-            parts.append(_words(mark.name, end, y(mark.at) - 5, f"label {mark.kind} end"))
+        if mark.at <= 0:
+            continue
+        parts.append(_rule(mark, _LEFT, y(mark.at), _LEFT + _ACROSS, y(mark.at)))
+        # At the end where the lines are farther away.
+        left, right = (
+            min((abs(y(line.points[end][1]) - y(mark.at) + 9) for line in lines
+                 if line.points and line.points[end][1] > 0), default=0.0)
+            for end in (0, -1)
+        )  # fmt: skip
+        at, side = (_LEFT + 4, "") if left > right else (_LEFT + _ACROSS, "end")
+        words.append(_words(mark.name, at, y(mark.at) - 5, f"label {mark.kind} {side}"))
     for place, mark in enumerate(sorted(upright, key=lambda one: one.at)):
         at, height = x(mark.at), _TOP - 5 - 13 * (place % 2)
         parts.append(_rule(mark, at, _TOP, at, _TOP + _DOWN))
@@ -89,7 +97,7 @@ def line_chart(
             told = title(f"{line.name}: {percent(value)} with {number(count)} routes")
             parts.append(tag("circle", told, cx=x(count), cy=y(value), r=3.5,
                              class_=f"dot {line.kind}"))  # fmt: skip
-    return _chart(parts, f"{y_label} against {x_label}")
+    return _chart([*parts, *words], f"{y_label} against {x_label}")
 
 
 def histogram(

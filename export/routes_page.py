@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from a2edit.calibration.report import CurveRow, RouteReport
+from a2edit.calibration.report import NOTHING, CurveRow, RouteReport
 from a2edit.calibration.routes import Route
 from a2edit.export.charts import Line, Mark, histogram, legend, line_chart, share_bars
 from a2edit.export.heatmap import heat_map
@@ -26,7 +26,7 @@ _CURVE = (
 )
 _NUMBERS = (
     "Within: requests within the tolerance, of these and of others that the routes were not made "
-    "from. MB: of all weight sets. The bold row is what is chosen."
+    "from. Last: size of all weight sets. The bold row is what is chosen."
 )
 _MAPS = "Rest the pointer on a cell for its weight. An empty cell is an expert that sleeps."
 
@@ -74,8 +74,7 @@ def routes_page(shown: RoutesPage) -> str:
          f"{100 * served.hit_rate:.0f} %"),
         ("mean predicted error", percent(served.mean)),
         ("95 % of requests are within", percent(served.p95)),
-        (f"of weight sets, {_megabytes(shown.set_bytes)} MB each",
-         f"{_megabytes(len(shown.routes) * shown.set_bytes)} MB"),
+        (f"of weight sets, {_size(1, shown)} each", _size(len(shown.routes), shown)),
         ("past the tolerance", past),
     ]  # fmt: skip
     parts = [
@@ -103,9 +102,8 @@ def _curve(shown: RoutesPage) -> str:
     report = shown.report
 
     def line(name: str, rows: Sequence[CurveRow], value: str, kind: str) -> Line:
-        # Below a millionth it is rounding: a route for every table.
         points = [(row.routes, getattr(row, value)) for row in rows]
-        return Line(name, [point for point in points if point[1] > 1e-6], kind)
+        return Line(name, [point for point in points if point[1] > NOTHING], kind)
 
     lines = [
         line("mean", report.curve, "mean", "mean"),
@@ -158,13 +156,22 @@ def _numbers(shown: RoutesPage) -> str:
             *(percent(value) for value in (row.mean, row.median, row.p95, row.largest)),
             f"{100 * row.hit_rate:.0f} %",
             f"{100 * other[row.routes].hit_rate:.0f} %" if row.routes in other else "",
-            _megabytes(row.routes * shown.set_bytes),
+            _size(row.routes, shown).split()[0],
         ]
         for row in shown.report.curve
     ]
     counts = [row.routes for row in shown.report.curve]
     chosen = counts.index(len(shown.routes)) if len(shown.routes) in counts else None
-    head = ["routes", "mean", "median", "95 %", "largest", "within", "others", "MB"]
+    head = [
+        "routes",
+        "mean",
+        "median",
+        "95 %",
+        "largest",
+        "within",
+        "others",
+        _size(1, shown).split()[1],
+    ]
     return table(head, rows, chosen)
 
 
@@ -188,5 +195,8 @@ def _card(name: str, told: str, content: str) -> str:
     return tag("figure", caption + content)
 
 
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f}" if size < 1e8 else f"{size / 1e6:,.0f}"
+def _size(routes: int, shown: RoutesPage) -> str:
+    """Of that many weight sets, in one unit on the whole page."""
+    unit, name = (1e9, "GB") if shown.set_bytes >= 1e9 else (1e6, "MB")
+    size = routes * shown.set_bytes / unit
+    return f"{size:,.{1 if size < 100 else 0}f} {name}"

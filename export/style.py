@@ -18,6 +18,7 @@ main { max-width: 70rem; margin: 0 auto; padding: 1.6rem 1rem 3rem }
 h1 { margin: 0 0 .3rem; font-size: 1.6rem; line-height: 1.25; overflow-wrap: anywhere }
 h2 { margin: 2.2rem 0 .6rem; font-size: 1.15rem }
 p { max-width: 46rem; margin: .4rem 0 } .soft { color: var(--soft) }
+a { color: var(--one) }
 code { font-size: .9em; overflow-wrap: anywhere }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; width: 100% }
@@ -49,6 +50,7 @@ svg.stroke { width: 22px; height: 10px; margin-right: .4rem }
 svg text { font: 12px system-ui, sans-serif; fill: var(--ink) }
 @media (max-width: 34rem) { svg.chart text { font-size: 15px } }
 svg .tick { fill: var(--soft); font-variant-numeric: tabular-nums }
+svg .label { paint-order: stroke; stroke: var(--card); stroke-width: 3px }
 svg .middle { text-anchor: middle } svg .end { text-anchor: end }
 .grid { stroke: var(--line) }
 .line { fill: none; stroke-width: 2 } .dot { stroke: var(--card); stroke-width: 1 }

@@ -76,6 +76,9 @@ def test_the_knee_is_the_number_of_kinds() -> None:
 
 def test_a_steady_fall_has_no_knee() -> None:
     assert knee([row(1 << power, 1 - power / 8) for power in range(8)]) is None
+    assert knee([row(1 << power, 0.8**power) for power in range(8)]) is None
+    ends_at_nothing = [row(1 << power, 0.8**power) for power in range(7)] + [row(128, 1e-9)]
+    assert knee(ends_at_nothing) is None
     assert knee([row(1, 0.5), row(2, 0.1)]) is None
     assert knee([row(1, 0.0), row(2, 0.0), row(4, 0.0)]) is None
 

@@ -173,6 +173,17 @@ def test_what_counts_more_pulls_the_route() -> None:
     assert route.predicted_error == pytest.approx(0.25 * errors[0] + 0.75 * errors[1])
 
 
+def test_the_nearest_route_is_the_metrics() -> None:
+    rng = np.random.default_rng(0)
+    factors = rng.normal(size=(L, N, N))
+    metric = RouteMetric(np.einsum("lij,lkj->lik", factors, factors), 7.0)
+    asked, routes = rng.uniform(size=(9, L, N)), rng.uniform(size=(4, L, N)).astype(np.float32)
+    asked[3] = routes[2]
+    found = nearest_errors(asked, routes, metric)
+    np.testing.assert_allclose(found, metric.errors(asked, routes).min(1), rtol=1e-9, atol=1e-12)
+    assert found[3] == 0.0
+
+
 def test_p95_is_what_95_percent_do_not_exceed() -> None:
     errors = np.arange(1.0, 101.0)
     assert p95(errors) == 95
