@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from a2edit.model.architectures import MINI, TINY
 from a2edit.model.checkpoint import Checkpoint, find_checkpoint
@@ -19,6 +20,44 @@ def test_round_trip(tiny: Checkpoint, tiny_folder: Path) -> None:
     for name, module in tiny.modules().items():
         for key, value in module.state_dict().items():
             assert torch.equal(value, again.modules()[name].state_dict()[key]), (name, key)
+
+
+def test_experts_of_mixed_formats_save_as_peft(
+    tiny: Checkpoint, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """A kohya file beside the folders, a ComfyUI file in one: each covers one block's q, k, v."""
+    experts = shutil.copytree(tiny_folder, tmp_path / "mixed") / "experts"
+    shutil.rmtree(experts / "expert_03")
+    A, B = torch.randn(1, 32), torch.randn(96, 1)
+    kohya = "lora_unet_double_blocks_0_img_attn_qkv"
+    save_file(
+        {f"{kohya}.lora_down.weight": A, f"{kohya}.lora_up.weight": B},
+        experts / "expert_03.safetensors",
+    )
+    for path in (experts / "expert_05").iterdir():
+        path.unlink()
+    comfy = "diffusion_model.double_blocks.0.img_attn.qkv"
+    save_file(
+        {f"{comfy}.lora_A.weight": A, f"{comfy}.lora_B.weight": B},
+        experts / "expert_05/trained.safetensors",
+    )
+
+    loaded = Checkpoint.load(tmp_path / "mixed")
+    loaded.save(tmp_path / "peft", torch.float32)
+    assert (tmp_path / "peft/experts/expert_03/adapter_config.json").is_file()
+    again = Checkpoint.load(tmp_path / "peft")
+    assert_close = torch.testing.assert_close
+    for place, name in enumerate(("to_q", "to_k", "to_v")):
+        table = torch.zeros(loaded.blocks, 8)
+        table[0, [3, 5]] = torch.tensor([0.5, 2.0])
+        got = again.experts.merged_weight(
+            f"transformer_blocks.0.attn.{name}", torch.zeros(32, 32), table
+        )
+        assert_close(got, 2.5 * B[32 * place :][:32] @ A)
+    for key, value in loaded.experts.state_dict().items():
+        assert torch.equal(again.experts.state_dict()[key], value)
+        others = [0, 1, 2, 4, 6, 7]
+        assert torch.equal(value[others], tiny.experts.state_dict()[key][others])
 
 
 def test_saving_does_not_touch_the_model(tiny: Checkpoint, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import FluxTransformer2DModel
-from peft import PeftModel
+from diffusers import FluxPipeline, FluxTransformer2DModel
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 
@@ -87,6 +87,52 @@ def test_peft_reads_the_files_and_agrees(tiny: Checkpoint, tiny_folder: Path) ->
     assert _relative(_velocity(graph), expected) < 1e-5
 
 
+def _write_adapter(transformer: FluxTransformer2DModel, folder: Path) -> None:
+    transformer.save_lora_adapter(folder, "default")
+
+
+def _write_pipeline(transformer: FluxTransformer2DModel, folder: Path) -> None:
+    FluxPipeline.save_lora_weights(
+        folder,
+        transformer_lora_layers=get_peft_model_state_dict(transformer),
+        transformer_lora_adapter_metadata=transformer.peft_config["default"].to_dict(),
+    )
+
+
+@pytest.mark.parametrize("write", [_write_adapter, _write_pipeline])
+def test_files_that_diffusers_writes(
+    tiny: Checkpoint,
+    tiny_folder: Path,
+    tmp_path: Path,
+    write: Callable[[FluxTransformer2DModel, Path], None],
+) -> None:
+    """Its α is in the metadata alone, and its ranks differ by module."""
+    transformer = FluxTransformer2DModel.from_pretrained(tiny_folder / "base/transformer")
+    transformer.add_adapter(
+        LoraConfig(
+            r=2,
+            lora_alpha=6,
+            target_modules=["to_q", "ff.net.2"],
+            rank_pattern={"to_q": 1},
+            init_lora_weights=False,
+        )
+    )
+    write(transformer, tmp_path / "expert_00")
+    bank = load_experts(tmp_path, tiny.linears, 1, 2, 4.0)
+    covered = {n for n, module in transformer.named_modules() if isinstance(module, LoraLayer)}
+    assert len(covered) == 4
+    table = torch.ones(bank.blocks, 1)
+    for linear in tiny.linears:
+        got = bank.merged_weight(
+            linear.name, torch.zeros(linear.out_features, linear.in_features), table
+        )
+        if linear.name in covered:
+            theirs = transformer.get_submodule(linear.name).get_delta_weight("default")
+            assert _relative(got, theirs) < 1e-6
+        else:
+            assert not got.any()
+
+
 def test_round_trip(tiny: Checkpoint, tmp_path: Path) -> None:
     save_experts(tiny.experts, tmp_path)
     again = load_experts(tmp_path, tiny.linears, 8, 2, 4.0)
@@ -117,17 +163,31 @@ def _set(key: str, value: object) -> Callable[[Path], None]:
     return change
 
 
-def _drop_tensor(folder: Path) -> None:
+def _drop_pair(folder: Path) -> None:
+    path = folder / "expert_01/adapter_model.safetensors"
+    tensors = load_file(path)
+    name = min(tensors).rpartition(".lora_")[0]
+    save_file({k: v for k, v in tensors.items() if not k.startswith(f"{name}.lora_")}, path)
+
+
+def _drop_half(folder: Path) -> None:
     path = folder / "expert_01/adapter_model.safetensors"
     tensors = load_file(path)
     tensors.pop(min(tensors))
     save_file(tensors, path)
 
 
+def _lower_rank(folder: Path) -> None:
+    path = folder / "expert_01/adapter_model.safetensors"
+    save_file(
+        {k: v[:1] if "lora_A" in k else v[:, :1].clone() for k, v in load_file(path).items()}, path
+    )
+
+
 def _stray_tensor(folder: Path) -> None:
     path = folder / "expert_01/adapter_model.safetensors"
     tensors = load_file(path)
-    tensors["base_model.model.proj_out.lora_A.weight"] = torch.zeros(2, 4)
+    tensors["base_model.model.transformer_blocks.7.attn.to_q.lora_A.weight"] = torch.zeros(2, 4)
     save_file(tensors, path)
 
 
@@ -144,8 +204,10 @@ def _truncate(folder: Path) -> None:
         (_set("bias", "all"), "bias is 'all'"),
         (_set("peft_type", "LOKR"), "only LORA"),
         (_set("r", 4), "r is 4"),
-        (_drop_tensor, "is missing; every expert must cover it"),
-        (_stray_tensor, "match no linear that carries experts"),
+        (_drop_pair, "is missing; every expert must cover it"),
+        (_drop_half, "lacks its A"),
+        (_lower_rank, r"has shape \(1, \d+\) in A, expected \(2, \d+\)"),
+        (_stray_tensor, "matches no linear that carries experts"),
         (_truncate, "cannot be read as safetensors"),
     ],
 )
