@@ -25,8 +25,10 @@ def explain(result: EditResult, manifest: Manifest, routes: RouteStore, console:
         box = tight_box(result.prepared.source_mask)
         share = max(box.width, box.height) / result.window.width
         facts.add_row("region", f"{box}, {share:.0%} of the window's side")
-    awake = np.flatnonzero(result.gate_weights.any(axis=0))
-    facts.add_row("experts", f"{', '.join(map(str, awake))} of 0 to {manifest.model.experts - 1}")
+    mean = result.gate_weights.mean(axis=0)
+    awake = [int(expert) for expert in np.argsort(-mean, kind="stable") if mean[expert] > 0]
+    woken = ", ".join(f"{expert} at {mean[expert]:.1%}" for expert in awake)
+    facts.add_row("experts woken", f"{woken} (mean weight over the blocks)")
     verdict = "within" if result.predicted_error <= routes.tolerance else "above"
     facts.add_row(
         "route",

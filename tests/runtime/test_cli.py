@@ -81,13 +81,14 @@ def test_explain_and_sheet(pictures: Path, bundle: Path) -> None:
 def test_explain_names_experts_route_and_the_next_nearest(pictures: Path, bundle: Path) -> None:
     result = run(pictures, bundle, "--explain", "--steps", "1")
     words = " ".join(result.stdout.split())
-    assert "experts 0, 1, 2 of 0 to 2" in words
+    assert "experts woken 0 at 100.0%, 1 at 0.0%, 2 at 0.0% (mean weight" in words
     assert "red (static, built ahead), predicted error 24.480%, within the tolerance" in words
     assert re.search(r"next nearest (green|blue) 120\.817%, (green|blue) 120\.817%", words)
 
     plum = ("--reference", str(pictures / "plum.png"))
     result = run(pictures, bundle, "--explain", "--steps", "1", *plum)
     words = " ".join(result.stdout.split())
+    assert re.search(r"experts woken 0 at 5\d\.\d%, 2 at 4\d\.\d%, 1 at 0.0%", words)
     assert "(merged for this request), predicted error 0.000%, within the tolerance of 30" in words
     assert re.search(r"next nearest red \d+\.\d+%, blue \d+\.\d+%, green", words)
 
