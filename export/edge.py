@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from a2edit.export.files import read_json
 from a2edit.runtime.engines.base import TensorSpec
@@ -49,4 +46,4 @@ def read_graph(folder: Path, file: str) -> GraphEntry:
 
 def weight_set_bytes(graph: GraphEntry) -> int:
     """Size of one route's weights, as the denoiser's graph takes them."""
-    return sum(math.prod(spec.shape) * np.dtype(spec.dtype).itemsize for spec in graph.weights)
+    return sum(spec.nbytes for spec in graph.weights)

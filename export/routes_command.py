@@ -105,8 +105,8 @@ def _print_routes(
     console.print(_curve(known, report, len(routes)))
     knee = f"at {report.knee} routes" if report.knee else "none: every doubling brings as much"
     console.print(f"knee         {knee}")
-    title = f"Requests within the tolerance: {100 * report.served.hit_rate:.1f} %"
-    table = plain_table(title, ("category",), ("within", "requests"))
+    console.print(f"within       {100 * report.served.hit_rate:.1f} % of requests")
+    table = plain_table("Requests within the tolerance", ("category",), ("within", "requests"))
     for name, (share, count) in report.categories.items():
         table.add_row(name, f"{100 * share:.0f} %", str(count))
     console.print(table)

@@ -42,6 +42,7 @@ _BUILD_CODE = (
     "runtime/metric.py",
     "runtime/sampler.py",
     "runtime/spec.py",
+    "runtime/tensors.py",
 )
 _ROUTE_CODE = ("calibration/gram.py", "calibration/report.py", "calibration/routes.py")
 _SAMPLE_CODE = (
