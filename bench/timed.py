@@ -23,6 +23,9 @@ class TimedEngine:
     def bind(self, weights: WeightSet) -> None:
         self.inner.bind(weights)
 
+    def unbind(self) -> None:
+        self.inner.unbind()
+
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         start = time.perf_counter()
         outputs = self.inner.run(inputs)

@@ -78,6 +78,10 @@ class Engine(Protocol):
         """Make `weights` the routed weights of the following runs, without a copy if possible."""
         ...
 
+    def unbind(self) -> None:
+        """Let go of the bound weights, so that their memory can be freed."""
+        ...
+
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Compute every output from every input of `spec`; the results are fresh arrays."""
         ...
