@@ -40,7 +40,8 @@ class Plan:
 
 def measure(plan: Plan, note: Note) -> list[Row]:
     """Every row; what is compared takes turns in one process."""
-    with Editor.open(plan.bundle) as editor:
+    # Tolerance 0: the routes' own tables are static all the same, and anything else is merged.
+    with Editor.open(plan.bundle, route_tolerance=0) as editor:
         manifest = editor.bundle.manifest
         setup = Setup.here("switching", manifest.name, manifest.sampler.steps)
         editor.open_engines()
@@ -112,8 +113,8 @@ def _merges(
         stepped = time.perf_counter()
         if choice.supply != "merged":
             raise EngineError(
-                f"a half-way table was served by route {choice.route!r}: the tolerance is too wide "
-                "to time a merge"
+                f"a table between two routes was served by {choice.route!r}: the bundle has no "
+                "experts to merge (--routes-only), or all of its routes are alike"
             )
         if turn >= 0:
             merges.append(merged - start)
@@ -144,7 +145,7 @@ def _exact(setup: Setup, editor: Editor, plan: Plan) -> list[Row]:
         table = sample.table * np.float32(0.5)
         choice = editor.routes.get(table)
         if choice.supply != "merged":
-            raise EngineError(f"route {choice.route!r} serves a halved table: nothing was merged")
+            raise EngineError(f"route {choice.route!r} served a halved table: nothing was merged")
         engine = editor.engines.denoiser(choice)
         route = Route("asked", table, 1, 0.0)
         figure = verify_route(checkpoint, dit, engine, route, [sample], precision)

@@ -35,8 +35,9 @@ class Bundle:
                 f"{str(self.folder)!r} has no weight set {name!r}; "
                 f"it has {', '.join(sorted(self.manifest.weight_sets))}"
             )
-        tensors = map_tensors(self.path(entry.file), "c")
-        return WeightSet(name, {key: tensor.array for key, tensor in tensors.items()})
+        mapped = map_tensors(self.path(entry.file), writable=True)
+        arrays = {key: tensor.array for key, tensor in mapped.tensors.items()}
+        return WeightSet(name, arrays, mapped.memory)
 
     def merger(self) -> RouteMerger | None:
         """What merges routes that were not built ahead; None if built with --routes-only."""

@@ -61,7 +61,7 @@ class RouteMerger:
         """
         self.entry = entry
         self.threads = threads or min(8, os.cpu_count() or 1)
-        stored = map_tensors(source)
+        stored = map_tensors(source).tensors
         try:
             self._linears = _linears(stored, entry.blocks, weights)
         except BundleError as error:

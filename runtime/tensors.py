@@ -5,10 +5,11 @@ plain bytes (https://github.com/huggingface/safetensors#format).
 """
 
 import json
+import mmap
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -38,19 +39,29 @@ class StoredTensor:
     array: Array
 
 
-def map_tensors(path: Path, mode: Literal["r", "c"] = "r") -> dict[str, StoredTensor]:
-    """The tensors of a safetensors file by name; raises BundleError where it is damaged.
+@dataclass(frozen=True, slots=True, eq=False)
+class MappedTensors:
+    """The tensors of a file by name, and the mapping that they lie in."""
 
-    Processes that map one file share its pages. With mode "r" the arrays are read only; with "c"
-    they can be written to, which changes the process's own copy alone.
+    tensors: dict[str, StoredTensor]
+    memory: mmap.mmap
+
+
+def map_tensors(path: Path, *, writable: bool = False) -> MappedTensors:
+    """The tensors of a safetensors file; raises BundleError where it is damaged.
+
+    Processes that map one file share its pages. `writable` arrays can be written to, which
+    changes the process's own copy alone.
     """
+    access = mmap.ACCESS_COPY if writable else mmap.ACCESS_READ
     try:
-        # the mapping ends with the last array that points into it
-        data = np.memmap(path, np.uint8, mode).view(np.ndarray)
+        # the mapping outlives the file's handle, and ends with the last array that points into it
+        with path.open("rb") as file:
+            memory = mmap.mmap(file.fileno(), 0, access=access)
     except (OSError, ValueError) as error:  # ValueError: an empty file
         raise BundleError(f"{str(path)!r} cannot be read ({error}): {REBUILD}") from None
     try:
-        return _tensors(data)
+        return MappedTensors(_tensors(np.frombuffer(memory, np.uint8)), memory)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BundleError(
             f"{str(path)!r} is no sound safetensors file ({error}): {REBUILD}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TRACED_AT_ONCE = 8
 # Requests that the denoiser is traced on, each in (steps + blocks + 1) forwards: inputs and gains
 # are means over tokens and steps, which settle long before gate tables have shown all they ask.
-DEEP_SAMPLES = 32
+DEEP_SAMPLES = 16
 # Requests that activation ranges and verification run the denoiser on: one a category of UniEdit.
 RANGE_SAMPLES = 8
 VERIFY_SAMPLES = 2

@@ -87,6 +87,8 @@ class EnginePool:
             return self.get(f"{DENOISER}.{choice.route}")
         engine = self.get(DENOISER)
         engine.bind(choice.weight_set)
+        if self._bound is not None and self._bound is not choice.weight_set:
+            self._bound.rest()
         self._bound = choice.weight_set
         return engine
 

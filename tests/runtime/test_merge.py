@@ -84,7 +84,7 @@ def test_a_route_is_the_references_bytes(
     weights = RouteMerger(path, entry, specs(wanted), threads).merge(table(seed), "mine")
     assert weights.name == "mine"
     assert list(weights.tensors) == [spec.name for spec in specs(wanted)]
-    tensors = map_tensors(path)
+    tensors = map_tensors(path).tensors
     for name, (block, *_) in SHAPES.items():
         base, A, B = (widened(tensors[f"{name}.{part}"].array) for part in ("weight", "A", "B"))
         merged = merge_weight(base, A, B, table(seed)[block], SCALE)
@@ -184,10 +184,24 @@ def test_a_mapping_of_ones_own_can_be_written_to(tmp_path: Path) -> None:
     path = tmp_path / "m"
     source(path, 0, "bfloat16")
     before = path.read_bytes()
-    array = map_tensors(path, "c")["ff.0.A"].array
+    array = map_tensors(path, writable=True).tensors["ff.0.A"].array
     array[:] = 7
     assert path.read_bytes() == before
-    tensor = map_tensors(path)["ff.0.A"]
+    tensor = map_tensors(path).tensors["ff.0.A"]
     assert tensor.dtype == "bfloat16"
     assert not (tensor.array == 7).any()
     assert not tensor.array.flags.writeable
+
+
+def test_a_set_at_rest_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Its pages are given to the system, and read from the file again."""
+    path = tmp_path / "m"
+    source(path, 0, "float32")
+    mapped = map_tensors(path, writable=True)
+    arrays = {name: tensor.array for name, tensor in mapped.tensors.items()}
+    before = {name: array.tobytes() for name, array in arrays.items()}
+    WeightSet("mapped", arrays, mapped.memory).rest()
+    assert {name: array.tobytes() for name, array in arrays.items()} == before
+    own = WeightSet("merged", {"w": np.ones(3, np.float32)})
+    own.rest()
+    assert own.tensors["w"].tolist() == [1, 1, 1]
