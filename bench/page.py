@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from a2edit.bench.figures import CaseFigures, Edited, Figures
+from a2edit.export.heatmap import heat_map
 from a2edit.runtime.sheet import masked
 
 SHOWN = 420  # pixels of a picture's longer side on the page
@@ -76,27 +77,6 @@ region by histogram; the outside is every pixel beyond the mask's feathered seam
 """
 
 
-def expert_strip(gate_weights: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> str:
-    """An SVG of blocks downwards and experts to the right: the stronger, the more colour."""
-    blocks, experts = gate_weights.shape
-    top = max(float(gate_weights.max()), 1e-6)
-    cells = []
-    for block in range(blocks):
-        for expert in range(experts):
-            weight = float(gate_weights[block, expert])
-            place = f'x="{expert + 0.04}" y="{block + 0.04}" width=".92" height=".92" rx=".12"'
-            cells.append(f'<rect class="ground" {place}/>')
-            if weight > 0:
-                label = f"<title>block {block}, expert {expert}: {weight:.3f}</title>"
-                cells.append(
-                    f'<rect class="on" {place} opacity="{weight / top:.3f}">{label}</rect>'
-                )
-    return (
-        f'<svg viewBox="0 0 {experts} {blocks}" role="img" preserveAspectRatio="none"'
-        f' aria-label="weight of each expert in each block">{"".join(cells)}</svg>'
-    )
-
-
 def data_uri(picture: Image.Image, side: int = SHOWN) -> str:
     """A JPEG of at most `side` pixels a side, as an address that needs no file."""
     small = picture.convert("RGB")
@@ -139,7 +119,8 @@ def _card(one: Edited, case: CaseFigures) -> str:
 <figure><img src="{data_uri(marked)}" alt="scene and mask"><figcaption>mask: {one.case.kind}
 </figcaption></figure>
 <figure><img src="{data_uri(ground)}" alt="reference"><figcaption>reference</figcaption></figure>
-<figure>{expert_strip(result.gate_weights)}<figcaption>experts, by block</figcaption></figure>
+<figure>{heat_map(result.gate_weights, axes=False)}<figcaption>experts, by block
+</figcaption></figure>
 </div>
 <div class="text"><h2>{name}</h2>
 <p>{one.case.category}, into {source} of {scene.width} × {scene.height}</p>

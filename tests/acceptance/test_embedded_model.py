@@ -1,5 +1,6 @@
 """The main job on the model that ships: build its engines, edit with them, look at the result."""
 
+import hashlib
 import subprocess
 import sys
 import time
@@ -14,7 +15,12 @@ from a2edit import Editor, EditRequest
 from a2edit.bench.figures import edit_cases, figures
 from a2edit.bench.heldout.cases import drawn_cases
 from a2edit.bench.metrics import psnr
+from a2edit.bench.switching import example_inputs
+from a2edit.calibration.routes import Route
+from a2edit.calibration.samples import calibration_requests, encode
+from a2edit.export.verify import TOLERANCE, verify_route
 from a2edit.model.checkpoint import Checkpoint, find_checkpoint
+from a2edit.model.graphs import DitGraph, make_graphs
 from a2edit.model.pipeline import A2EditPipeline
 from a2edit.runtime.boxes import Box
 from a2edit.runtime.compose import compose
@@ -82,6 +88,46 @@ def test_an_edit_is_the_references_with_the_same_weights(bundle: Path) -> None:
     np.testing.assert_allclose(result.gate_weights, asked, atol=1e-5)
     expected, got = np.asarray(compose(prepared, pixels)), np.asarray(result.image)
     assert psnr(got, expected, prepared.source_mask) >= 45
+
+
+def test_what_no_route_is_near_is_merged_and_is_the_model(bundle: Path) -> None:
+    """Weights merged on demand: the velocity of torch with unmerged experts at the gate's table."""
+    checkpoint = Checkpoint.load("a2edit-mini")
+    graphs = make_graphs(checkpoint)
+    dit = graphs["dit"]
+    assert isinstance(dit, DitGraph)
+    (sample,) = encode(graphs, calibration_requests(checkpoint, None, 1 << 20, 1))
+    with Editor.open(bundle, route_tolerance=0) as editor:
+        choice = editor.routes.get(sample.table)
+        assert choice.supply == "merged"
+        asked = Route("asked", sample.table, 1, 0.0)
+        engine = editor.engines.denoiser(choice)
+        figure = verify_route(checkpoint, dit, engine, asked, [sample], "fp32")
+    assert figure.error <= TOLERANCE["fp32"] == 1e-5
+
+
+def test_any_order_of_routes_gives_the_same_bytes(bundle: Path) -> None:
+    """A thousand random switches under a budget of two sets: every step is the first one's."""
+    rng = np.random.default_rng(0)
+    with Editor.open(bundle, route_tolerance=0) as editor:
+        size = editor.engines.static_weights().nbytes
+        manifest = editor.bundle.manifest
+    tables = [np.array(route.table, np.float32) for route in manifest.routes.values()]
+    tables.append(0.5 * (tables[0] + tables[1]))  # merged
+    first: dict[int, bytes] = {}
+    with Editor.open(bundle, route_tolerance=0, memory_budget=2 * size) as editor:
+        inputs = example_inputs(editor)
+        for turn, place in enumerate(rng.integers(0, len(tables), 1000).tolist()):
+            choice = editor.routes.get(tables[place])
+            engine = editor.engines.denoiser(choice)
+            weights = hashlib.sha256()
+            if turn % 20 == 0 or place not in first:
+                for name in sorted(choice.weight_set.tensors):
+                    weights.update(choice.weight_set.tensors[name].tobytes())
+                weights.update(engine.run(inputs)["next_latents"].tobytes())
+                assert first.setdefault(place, weights.digest()) == weights.digest()
+        assert editor.routes.nbytes <= 2 * size
+    assert len(first) == len(tables)
 
 
 def test_a_seed_is_a_picture_in_any_process(

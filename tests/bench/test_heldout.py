@@ -10,7 +10,8 @@ from a2edit.bench.heldout.cases import DEMO_DRAWN, Case, demo_cases, drawn_cases
 from a2edit.bench.heldout.objects import OBJECTS
 from a2edit.bench.heldout.rough import KINDS, Kind, rough_mask
 from a2edit.bench.heldout.scenes import SCENES
-from a2edit.bench.page import demo_page, expert_strip
+from a2edit.bench.page import demo_page
+from a2edit.export.heatmap import heat_map
 
 CATEGORIES = {
     "portraits",
@@ -132,7 +133,7 @@ def test_the_page_holds_everything_itself(drawn: list[Case]) -> None:
     assert "<r&1>" not in page
     assert page.count('src="') == page.count('src="data:image/jpeg;base64,')
     assert "http" not in page
-    strip = expert_strip(weights)
+    strip = heat_map(weights, axes=False)
     assert strip.count('class="ground"') == 4
     assert strip.count('class="on"') == 3
 

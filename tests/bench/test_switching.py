@@ -1,0 +1,36 @@
+"""Costs of routes, on a small random model's own bundle."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from a2edit.bench.cli import main
+from a2edit.export.build import build
+from a2edit.export.chain import Silent
+from a2edit.export.settings import BuildSettings
+from a2edit.model.architectures import TINY, new_checkpoint, randomise_experts
+
+
+@pytest.mark.slow
+def test_every_figure_is_measured_on_a_bundle(tmp_path: Path) -> None:
+    checkpoint = new_checkpoint(TINY, tmp_path / "tokenizers")
+    randomise_experts(checkpoint)
+    torch.manual_seed(1)
+    torch.nn.init.normal_(checkpoint.gate.heads.weight, std=2.0)
+    checkpoint.save(tmp_path / "model")
+    model, out = str(tmp_path / "model"), tmp_path / "bundle"
+    build(BuildSettings(model=model, out=out, samples=8, precision="fp32"), Silent())
+    arguments = ["switching", "--bundle", str(out), "--model", model, "--rounds", "8"]
+    done = CliRunner().invoke(main, [*arguments, "--results", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    with (tmp_path / "switching.csv").open(encoding="utf-8") as file:
+        rows = {row["subject"]: float(row["p50"]) for row in csv.DictReader(file)}
+    exact = rows["merged on demand against torch, relative error of the velocity"]
+    assert 0 < exact <= 1e-5
+    assert rows["denoising step"] > 0
+    # mapped sets that are not bound rest in the file cache
+    (grown,) = (rows[name] for name in rows if name.startswith("resident set, ") and "/ 1" in name)
+    assert 0.9 < grown < 1.4
