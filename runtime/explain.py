@@ -29,16 +29,20 @@ def explain(result: EditResult, manifest: Manifest, routes: RouteStore, console:
     awake = [int(expert) for expert in np.argsort(-mean, kind="stable") if mean[expert] > 0]
     woken = ", ".join(f"{expert} at {mean[expert]:.1%}" for expert in awake)
     facts.add_row("experts woken", f"{woken} (mean weight over the blocks)")
-    verdict = "within" if result.predicted_error <= routes.tolerance else "above"
+    ranked = routes.ranked(result.gate_weights)
+    within = "within" if ranked[0][1] <= routes.tolerance else "above"
+    verdict = f"{within} the tolerance of {routes.tolerance:.3%}"
+    if result.supply == "merged":
+        verdict = f"as the nearest route, {ranked[0][0]}, is {verdict}"
     facts.add_row(
         "route",
         f"{result.route} ({_SUPPLIES[result.supply]}), predicted error "
-        f"{result.predicted_error:.3%}, {verdict} the tolerance of {routes.tolerance:.3%}",
+        f"{result.predicted_error:.3%}, {verdict}",
     )
-    others = [pair for pair in routes.ranked(result.gate_weights) if pair[0] != result.route]
+    others = [pair for pair in ranked if pair[0] != result.route]
     if others:
         near = ", ".join(f"{name} {error:.3%}" for name, error in others[:NEAREST])
-        facts.add_row("next nearest", near)
+        facts.add_row("next nearest" if result.supply == "static" else "nearest", near)
     facts.add_row("seed, steps", f"{result.seed}, {result.steps}")
     facts.add_row("bundle", f"{manifest.name} {result.bundle_hash[:16]}")
     console.print(facts)

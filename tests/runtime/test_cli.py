@@ -89,8 +89,11 @@ def test_explain_names_experts_route_and_the_next_nearest(pictures: Path, bundle
     result = run(pictures, bundle, "--explain", "--steps", "1", *plum)
     words = " ".join(result.stdout.split())
     assert re.search(r"experts woken 0 at 5\d\.\d%, 2 at 4\d\.\d%, 1 at 0.0%", words)
-    assert "(merged for this request), predicted error 0.000%, within the tolerance of 30" in words
-    assert re.search(r"next nearest red \d+\.\d+%, blue \d+\.\d+%, green", words)
+    merged = (
+        "(merged for this request), predicted error 0.000%, as the nearest route, red, is above"
+    )
+    assert f"{merged} the tolerance of 30" in words
+    assert re.search(r"nearest red \d+\.\d+%, blue \d+\.\d+%, green", words)
 
 
 def test_how_routes_are_served(pictures: Path, bundle: Path, routes_only_bundle: Path) -> None:
