@@ -94,8 +94,3 @@ def encode(
         keys = ("conditioning", "text_tokens", "reference_tokens", "pooled")
         table = known["gate_weights"][0].float().numpy()
         yield EncodedSample(category, {key: known[key] for key in keys}, table)
-
-
-def drawn_requests(checkpoint: Checkpoint, count: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """`calibration_requests` of the drawn scenes, from the first."""
-    return calibration_requests(checkpoint, None, 0, count)

@@ -11,12 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-# Until export/ imports them from where they are.
-from a2edit.calibration.samples import EncodedSample, drawn_requests, encode
-
 _ARRAYS, _FACTS = "traces.safetensors", "traces.json"
-
-__all__ = ["EncodedSample", "FloatArray", "Traces", "drawn_requests", "encode"]
 
 FloatArray = NDArray[np.float32]
 
