@@ -12,7 +12,7 @@ from diffusers import FluxTransformer2DModel
 
 from a2edit.calibration.gram import LinearFactors, gram_matrix
 from a2edit.model.experts import RoutedLinear, routed_linears
-from a2edit.training.plan_shapes import shapes_of, without_memory
+from a2edit.model.weightless import shapes_of, without_memory
 
 
 @dataclass(frozen=True, slots=True)

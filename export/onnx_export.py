@@ -98,7 +98,8 @@ def onnx_from_module(
     """Export one graph, batch 1, static shapes.
 
     Args:
-        graph: with `input_names`, `output_names`, `example_inputs`.
+        graph: with `input_names`, `output_names`, `example_inputs`; its parameters' values are
+            not read (`model.weightless.outline`).
         parameters: shared name → parameter; the graph's initializers get these names.
         routed: "<linear>.weight" of `graph.transformer` to take as inputs, in this order.
         ranges: activation ranges: given, routed linears become INT8.
@@ -131,7 +132,8 @@ def onnx_from_module(
     for name, parameter in module.named_parameters(remove_duplicate=False):
         if name in model.graph.initializers and id(parameter) in names:
             value = model.graph.initializers[name]
-            value.name = names[id(parameter)]
+            # No pass may ask for what the file alone will have.
+            value.name, value.const_value = names[id(parameter)], None
     model.graph.name = graph.graph_name
     model.producer_name, model.producer_version = "a2edit", ""
     passes: list[ir.passes.PassBase] = [Simplify(parameters), Float32()]

@@ -48,6 +48,19 @@ class Source:
 
         return make_graphs(self.checkpoint)
 
+    @cached_property
+    def outline(self) -> Checkpoint:
+        """The checkpoint without its weights, from its config files alone: for exporting."""
+        from a2edit.model.weightless import outline
+
+        return outline(self.folder)
+
+    @cached_property
+    def outline_graphs(self) -> dict[str, GraphModule]:
+        from a2edit.model.graphs import make_graphs
+
+        return make_graphs(self.outline)
+
     @property
     def dit(self) -> DitGraph:
         from a2edit.model.graphs import DitGraph

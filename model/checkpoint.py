@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ _PIECES: dict[str, tuple[str, Any]] = {
     "image_encoder": ("redux/image_encoder", SiglipVisionModel),
     "redux": ("redux/image_embedder", ReduxImageEncoder),
 }
+# Of every part but the experts, whose files PEFT names.
+FOLDERS = {part: path for part, (path, _) in _PIECES.items()} | {"vae": "base/vae", "gate": "gate"}
 TOKENIZERS = {"pooled": "base/tokenizer", "text": "base/tokenizer_2"}
 
 
@@ -123,7 +126,8 @@ class Checkpoint:
         parts = {
             key: _load_part(kind, folder / path, dtype) for key, (path, kind) in _PIECES.items()
         }
-        vae = _load_part(_vae_class(folder / "base/vae"), folder / "base/vae")
+        vae_folder = folder / FOLDERS["vae"]
+        vae = _load_part(vae_class(read_config(vae_folder)), vae_folder)
         linears = routed_linears(parts["transformer"])
         experts = load_experts(
             folder / "experts", linears, config.num_experts, config.rank, config.alpha
@@ -236,8 +240,7 @@ def _check_base(folder: Path, config: MoTConfig) -> None:
 
 
 def _load_part(kind: Any, path: Path, dtype: torch.dtype = torch.float32) -> Any:
-    if not (path / "config.json").is_file():
-        raise CheckpointError(f"{path / 'config.json'} is missing: the checkpoint is not complete")
+    read_config(path)
     option = {"dtype" if kind.__module__.startswith("transformers") else "torch_dtype": dtype}
     try:
         return kind.from_pretrained(path, local_files_only=True, **option)
@@ -246,15 +249,34 @@ def _load_part(kind: Any, path: Path, dtype: torch.dtype = torch.float32) -> Any
         raise CheckpointError(f"{path} cannot be loaded as {kind.__name__}: {error}") from error
 
 
-def _vae_class(path: Path) -> Any:
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a part.
+
+    Raises:
+        CheckpointError: it is missing, or no JSON object.
+    """
+    path = folder / "config.json"
     try:
-        name = json.loads((path / "config.json").read_text(encoding="utf-8")).get("_class_name")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing: the checkpoint is not complete") from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path / 'config.json'} cannot be read: {error}") from error
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} must hold one JSON object")
+    return values
+
+
+def vae_class(config: Mapping[str, Any]) -> Any:
+    """The class of an autoencoder's config.
+
+    Raises:
+        CheckpointError: it is none that the graphs can be made of.
+    """
     classes = {"AutoencoderKL": AutoencoderKL, "PatchAutoencoder": PatchAutoencoder}
-    if name not in classes:
+    if (name := config.get("_class_name")) not in classes:
         raise CheckpointError(
-            f"{path / 'config.json'}: _class_name is {name!r}; allowed: {', '.join(classes)}"
+            f"{FOLDERS['vae']}/config.json: _class_name is {name!r}; allowed: {', '.join(classes)}"
         )
     return classes[name]
 

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from a2edit.model.checkpoint import Checkpoint
+from a2edit.model.weightless import Shapes, fake_checkpoint, shapes_of, without_memory
 from a2edit.runtime.commands import Command
 from a2edit.runtime.errors import RequestError
 from a2edit.training.options import POSITIVE
 from a2edit.training.plan_memory import Footprint, footprint, tokens_of
-from a2edit.training.plan_shapes import Shapes, fake_checkpoint, shapes_of, without_memory
 from a2edit.training.recipe import find_recipe
 from a2edit.training.stages import Stage
 

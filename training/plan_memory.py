@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import inject
+from a2edit.model.weightless import Shapes, fake_checkpoint, without_memory
 from a2edit.training.data import Batch
 from a2edit.training.flow import FlowModel, NoiseLevels
 from a2edit.training.objective import Objective, Piece
-from a2edit.training.plan_shapes import Shapes, fake_checkpoint, without_memory
 from a2edit.training.stages import Stage
 
 # Gradients that exist at once inside a block: of the widest linear's input (attention and MLP,

@@ -26,14 +26,13 @@ class ExternalParameters(ir.passes.InPlacePass):
         for name, value in model.graph.initializers.items():
             if (place := self._places.get(name)) is None:
                 continue
-            tensor = value.const_value
-            assert tensor is not None
+            assert value.dtype is not None
             assert value.shape is not None
             value.const_value = ir.ExternalTensor(
                 self._file,
                 place.offset,
                 place.bytes,
-                tensor.dtype,
+                value.dtype,
                 shape=value.shape,
                 name=name,
                 base_dir=self._folder,
@@ -44,6 +43,8 @@ class ExternalParameters(ir.passes.InPlacePass):
     def ensures(self, model: ir.Model) -> None:
         for name, value in model.graph.initializers.items():
             tensor = value.const_value
+            if tensor is None:
+                raise ir.passes.PostconditionError(f"{name} is not in {self._file}")
             if isinstance(tensor, ir.ExternalTensor) and tensor.nbytes != tensor.length:
                 raise ir.passes.PostconditionError(
                     f"{name} has {tensor.nbytes} bytes in the graph and {tensor.length} in the file"

@@ -18,13 +18,12 @@ def save_graph(folder: Path, name: str, source: Source, shared: Path, ranges: Pa
     from a2edit.export.onnx_export import SHARED_FILE, onnx_from_module, save_onnx
     from a2edit.export.weights import places, shared_parameters
 
-    checkpoint = source.checkpoint
-    routed = [f"{linear.name}.weight" for linear in checkpoint.linears]
+    outline, graph = source.outline, source.outline_graphs[name]
     model = onnx_from_module(
-        source.graphs[name],
-        shared_parameters(checkpoint),
-        routed if name == DIT else (),
+        graph,
+        shared_parameters(outline),
+        [f"{linear.name}.weight" for linear in outline.linears] if name == DIT else (),
         read_json(ranges / "ranges.json") if ranges else None,
     )
-    write_graph(model, len(source.graphs[name].input_names), folder)
+    write_graph(model, len(graph.input_names), folder)
     save_onnx(model, places(shared / SHARED_FILE), folder / f"{name}.onnx")

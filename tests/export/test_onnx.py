@@ -5,16 +5,21 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 from safetensors.numpy import load_file
+from torch._subclasses.fake_tensor import FakeTensor
 
 from a2edit.export.bake import bake
+from a2edit.export.onnx_export import onnx_from_module, save_onnx
 from a2edit.export.passes import run
 from a2edit.export.passes.float32 import Float32
 from a2edit.export.passes.qdq import QuantiseRoutedLinears
 from a2edit.export.source import GRAPH_NAMES
-from a2edit.export.weights import places
+from a2edit.export.weights import places, shared_parameters
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import merged_state
+from a2edit.model.graphs import make_graphs
+from a2edit.model.weightless import outline
 from a2edit.runtime.errors import EngineError
 from a2edit.runtime.manifest import read_manifest
 
@@ -44,6 +49,36 @@ def test_nothing_of_the_build_machine_is_in_a_graph(bundle: Path, name: str) -> 
     content = (bundle / "graphs" / f"{name}.onnx").read_bytes()
     for text in (b"site-packages", b"/home/", b"stack_trace", str(bundle.parent).encode()):
         assert text not in content
+
+
+@pytest.mark.parametrize("name", GRAPH_NAMES)
+def test_without_weights_it_is_the_loaded_models_graph(
+    bundle: Path, checkpoint: Checkpoint, name: str, tmp_path: Path
+) -> None:
+    """A bundle's graphs are exported from config files; here from parameters with values."""
+    routed = [f"{linear.name}.weight" for linear in checkpoint.linears] if name == "dit" else ()
+    graph = make_graphs(checkpoint)[name]
+    model = onnx_from_module(graph, shared_parameters(checkpoint), routed)
+    save_onnx(model, places(bundle / "graphs/shared.safetensors"), tmp_path / f"{name}.onnx")
+    exported = (bundle / "graphs" / f"{name}.onnx").read_bytes()
+    assert (tmp_path / f"{name}.onnx").read_bytes() == exported
+
+
+def test_a_parameter_that_the_file_lacks_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    model = onnx_from_module(make_graphs(checkpoint)["gate"], shared_parameters(checkpoint))
+    with pytest.raises(EngineError, match=r"gate\.\S+ is not in shared\.safetensors"):
+        save_onnx(model, {}, tmp_path / "gate.onnx")
+
+
+def test_only_parameters_are_fake(checkpoint_folder: Path, checkpoint: Checkpoint) -> None:
+    """Buffers end in the graph as constants: they must be the loaded model's."""
+    shapes, real = outline(checkpoint_folder).modules(), checkpoint.modules()
+    for part, module in shapes.items():
+        assert all(isinstance(value, FakeTensor) for value in module.parameters()), part
+        buffers = dict(module.named_buffers())
+        assert buffers.keys() == dict(real[part].named_buffers()).keys()
+        for name, value in real[part].named_buffers():
+            assert torch.equal(buffers[name], value), (part, name)
 
 
 def test_external_data_is_the_checkpoints(bundle: Path, checkpoint: Checkpoint) -> None:

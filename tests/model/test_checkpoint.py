@@ -106,7 +106,7 @@ def _flip(name: str) -> Callable[[Path], None]:
     ("damage", "says"),
     [
         (_remove("mot_config.json"), "no mot_config.json"),
-        (_remove("base/vae/config.json"), "vae/config.json cannot be read"),
+        (_remove("base/vae/config.json"), "vae/config.json is missing"),
         (_remove("base/tokenizer/tokenizer.json"), "tokenizer.json is missing"),
         (_remove("gate/gate.safetensors"), "the gate cannot be loaded"),
         (_flip("base/transformer/diffusion_pytorch_model.safetensors"), "is not the base"),

@@ -11,11 +11,11 @@ from torch.profiler import ProfilerActivity, profile
 
 from a2edit.model.checkpoint import PRETRAINED, Checkpoint
 from a2edit.model.experts import inject
+from a2edit.model.weightless import FLUX_FILL, fake_checkpoint, shapes_of, without_memory
 from a2edit.training.cli import main
 from a2edit.training.flow import FlowModel, NoiseLevels
 from a2edit.training.objective import Objective, Piece
 from a2edit.training.plan_memory import Footprint, count_step, empty_batch, footprint, tokens_of
-from a2edit.training.plan_shapes import FLUX_FILL, fake_checkpoint, shapes_of, without_memory
 from a2edit.training.recipe import Recipe, toml_of
 from a2edit.training.stages import EVERY, FINE, Stage
 

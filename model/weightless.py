@@ -1,8 +1,7 @@
-"""Whole models without memory: every part from its config alone, on fake tensors."""
+"""Whole models without weights: every part from its config alone, on fake tensors."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FluxTransformer2DModel
+from diffusers import FluxTransformer2DModel
 from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -23,11 +23,11 @@ from transformers import (
 )
 from transformers.initialization import no_init_weights
 
-from a2edit.model.autoencoder import PatchAutoencoder
-from a2edit.model.checkpoint import Checkpoint, find_checkpoint
+from a2edit.model.checkpoint import FOLDERS, Checkpoint, find_checkpoint, read_config, vae_class
 from a2edit.model.config import A2EDIT_FULL, MoTConfig
 from a2edit.model.experts import ExpertBank, routed_linears
-from a2edit.model.gate import ConditioningGate
+from a2edit.model.gate import GATE_WIDTH, ConditioningGate
+from a2edit.runtime.errors import CheckpointError
 
 Values = dict[str, Any]
 
@@ -111,26 +111,35 @@ FLUX_FILL = Shapes(
 )
 
 
-def shapes_of(name_or_folder: str) -> Shapes:
-    """Of "flux-fill", or of a checkpoint."""
+def shapes_of(name_or_folder: str | Path) -> Shapes:
+    """Of "flux-fill", or of a checkpoint.
+
+    Raises:
+        CheckpointError: there is no such checkpoint, or one of its config files cannot be read.
+    """
     if name_or_folder == "flux-fill":
         return FLUX_FILL
     folder = find_checkpoint(name_or_folder)
-    return Shapes(
-        mot=MoTConfig.load(folder),
-        transformer=_config(folder / "base/transformer"),
-        vae=_config(folder / "base/vae"),
-        text_encoder=_config(folder / "base/text_encoder_2"),
-        pooled_encoder=_config(folder / "base/text_encoder"),
-        image_encoder=_config(folder / "redux/image_encoder"),
-        redux=_config(folder / "redux/image_embedder"),
-        gate_width=int(_config(folder / "gate")["width"]),
-    )
+    found = {part: read_config(folder / path) for part, path in FOLDERS.items()}
+    width = found.pop("gate").get("width", GATE_WIDTH)
+    return Shapes(mot=MoTConfig.load(folder), gate_width=int(width), **found)
 
 
-def _config(folder: Path) -> Values:
-    values: Values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return values
+def outline(name_or_folder: str | Path) -> Checkpoint:
+    """A checkpoint as its config files describe it, fp32, whose parameters have no bytes.
+
+    Raises:
+        CheckpointError: a config file is missing, or describes no model.
+    """
+    shapes = shapes_of(name_or_folder)
+    try:
+        with without_weights():
+            return fake_checkpoint(shapes, torch.float32)
+    # What the libraries raise for sizes that do not go together.
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{name_or_folder}: its config files describe no model: {error}"
+        ) from error
 
 
 @contextmanager
@@ -140,8 +149,32 @@ def without_memory() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Parameters of modules made inside have shapes and dtypes, and no bytes; all else is real.
+
+    Buffers above all: tables and position ids, which an exported graph holds as constants.
+    """
+    register, mode = nn.Module.register_parameter, FakeTensorMode()
+
+    def register_fake(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        if param is not None and not isinstance(param, FakeTensor):
+            with mode:
+                # Not made of the real one: torch would keep that alive.
+                fake = torch.empty(param.shape, dtype=param.dtype)
+                param = nn.Parameter(fake, param.requires_grad)
+        register(self, name, param)
+
+    nn.Module.register_parameter = register_fake  # type: ignore[method-assign]
+    try:
+        with no_init_weights():
+            yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
 def fake_checkpoint(shapes: Shapes, frozen: torch.dtype) -> Checkpoint:
-    """A checkpoint of these shapes, to be made and run inside `without_memory`.
+    """A checkpoint of these shapes, to be made inside `without_memory` or `without_weights`.
 
     `frozen` is the dtype of transformer and encoders, as `Checkpoint.load` takes it.
     """
@@ -157,12 +190,11 @@ def fake_checkpoint(shapes: Shapes, frozen: torch.dtype) -> Checkpoint:
         torch.set_default_dtype(before)
     text_encoder.tie_weights()  # which transformers leaves to the weights' initialisation
     mot = shapes.mot
-    learned = shapes.vae["_class_name"] == "AutoencoderKL"
     experts = ExpertBank(routed_linears(transformer), mot.num_experts, mot.rank, mot.alpha)
     checkpoint = Checkpoint(
         config=mot,
         transformer=transformer,
-        vae=(AutoencoderKL if learned else PatchAutoencoder).from_config(shapes.vae),
+        vae=vae_class(shapes.vae).from_config(shapes.vae),
         text_encoder=text_encoder,
         pooled_encoder=pooled_encoder,
         image_encoder=image_encoder,
