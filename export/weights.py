@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 from torch import Tensor
 
-from a2edit.model.checkpoint import Checkpoint
+from a2edit.model.checkpoint import FOLDERS, Checkpoint
+from a2edit.model.part_files import PartFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,43 @@ def shared_parameters(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return found
 
 
-def save_shared(checkpoint: Checkpoint, path: Path) -> None:
-    """Write the shared parameters, fp32, in an order that follows from their names alone."""
-    arrays = {name: _array(tensor) for name, tensor in shared_parameters(checkpoint).items()}
-    save_file(dict(sorted(arrays.items())), path)
+def shared_header(parameters: Mapping[str, Tensor]) -> bytes:
+    """The head of the shared file: parameters as fp32, in the order of their names.
+
+    The bytes are those that safetensors' own writer puts there, which wants all tensors at once.
+    """
+    entries: dict[str, object] = {}
+    start = 0
+    for name, parameter in sorted(parameters.items()):
+        end = start + 4 * parameter.numel()
+        offsets = [start, end]
+        entries[name] = {"dtype": "F32", "shape": [*parameter.shape], "data_offsets": offsets}
+        start = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def save_shared(outline: Checkpoint, folder: Path, path: Path) -> None:
+    """Write the shared parameters of a checkpoint, fp32, one at a time.
+
+    Args:
+        outline: the checkpoint without its weights.
+        folder: where its weights are.
+        path: of the file to write.
+
+    Raises:
+        CheckpointError: a parameter is missing, damaged or of another shape.
+    """
+    shared = shared_parameters(outline)
+    modules = outline.modules()
+    parts = {name.partition(".")[0] for name in shared}
+    files = {part: PartFiles.of(folder / FOLDERS[part], modules[part]) for part in sorted(parts)}
+    with path.open("wb") as stream:
+        stream.write(shared_header(shared))
+        for name in sorted(shared):
+            part, _, own = name.partition(".")
+            stream.write(_array(files[part].read(own)).data)
 
 
 def narrowest(tensor: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class Steps:
             from a2edit.export.onnx_export import SHARED_FILE
             from a2edit.export.weights import save_shared
 
-            save_shared(self.source.checkpoint, folder / SHARED_FILE)
+            save_shared(self.source.outline, self.source.folder, folder / SHARED_FILE)
 
         return self.chain.run("shared", self._base, work)
 

@@ -1,0 +1,108 @@
+"""A part's parameters read one at a time, so that models larger than memory pass through."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from a2edit.runtime.errors import CheckpointError
+
+# What diffusers, transformers and we call the file, or the index of its shards.
+_STEMS = ("diffusion_pytorch_model", "model", "gate")
+# What transformers before 5 puts before the keys of CLIP and SigLIP, as published folders have it.
+_PREFIXES = ("", "text_model.", "vision_model.")
+
+
+@dataclass(frozen=True, slots=True)
+class PartFiles:
+    """The safetensors files of one folder, sharded or not.
+
+    Attributes:
+        folder: of the part.
+        files: key → the file that holds it.
+        module: what the keys belong to; its parameters give names and shapes, never values.
+    """
+
+    folder: Path
+    files: Mapping[str, Path]
+    module: nn.Module
+
+    @classmethod
+    def of(cls, folder: Path, module: nn.Module) -> PartFiles:
+        """Find the files of a part.
+
+        Raises:
+            CheckpointError: there are none, one is missing or damaged.
+        """
+        for stem in _STEMS:
+            index, single = folder / f"{stem}.safetensors.index.json", f"{stem}.safetensors"
+            if index.is_file():
+                return cls(folder, _read_index(index), module)
+            if (folder / single).is_file():
+                keys = _keys(folder / single)
+                return cls(folder, dict.fromkeys(keys, folder / single), module)
+        raise CheckpointError(
+            f"{folder} has no safetensors file; allowed: "
+            f"{', '.join(f'{stem}.safetensors' for stem in _STEMS)}, or shards with their index"
+        )
+
+    def read(self, name: str) -> Tensor:
+        """The parameter `name` of the module, as it is stored.
+
+        Raises:
+            CheckpointError: the files do not have it, it has another shape, or a file is damaged.
+        """
+        key = self._key(name)
+        path, shape = self.files[key], self.module.get_parameter(name).shape
+        try:
+            # Opened once a parameter: what is mapped would stay in memory as long as it is open.
+            with safe_open(path, "pt") as file:
+                tensor: Tensor = file.get_tensor(key)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: {key} cannot be read: {error}") from error
+        if tensor.shape != shape:
+            raise CheckpointError(
+                f"{path}: {key} is {list(tensor.shape)}; by its config.json it is {list(shape)}"
+            )
+        return tensor
+
+    def _key(self, name: str) -> str:
+        """What the files call a parameter, which may be by another name of a tied one."""
+        if name in self.files:
+            return name
+        wanted = self.module.get_parameter(name)
+        every = self.module.named_parameters(remove_duplicate=False)
+        names = [other for other, parameter in every if parameter is wanted]
+        for key in (f"{prefix}{each}" for prefix in _PREFIXES for each in names):
+            if key in self.files:
+                return key
+        raise CheckpointError(f"{self.folder}: none of its safetensors files has {name}")
+
+
+def _keys(path: Path) -> list[str]:
+    try:
+        with safe_open(path, "pt") as file:
+            return list(file.keys())
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
+
+
+def _read_index(path: Path) -> dict[str, Path]:
+    """Key → shard; every shard is there and whole."""
+    try:
+        found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        shards = {file: path.parent / file for file in sorted(set(found.values()))}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no index of safetensors shards: {error}") from error
+    for file, shard in shards.items():
+        if not shard.is_file():
+            raise CheckpointError(f"{shard} is missing; {path.name} lists it")
+        missing = sorted({key for key, value in found.items() if value == file} - set(_keys(shard)))
+        if missing:
+            raise CheckpointError(f"{shard} lacks {missing[0]}, which {path.name} says it has")
+    return {key: shards[file] for key, file in found.items()}

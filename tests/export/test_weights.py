@@ -1,0 +1,81 @@
+"""The shared file: streamed, and the same bytes as safetensors' own writer makes at once."""
+
+import json
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from a2edit.export.weights import places, save_shared, shared_header, shared_parameters
+from a2edit.model.checkpoint import FOLDERS, Checkpoint
+from a2edit.model.part_files import PartFiles
+from a2edit.model.weightless import FLUX_FILL, fake_checkpoint, outline, without_weights
+
+
+def test_the_bytes_are_those_of_safetensors(
+    checkpoint: Checkpoint, checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    save_shared(outline(checkpoint_folder), checkpoint_folder, tmp_path / "streamed")
+    whole = {key: value.contiguous() for key, value in shared_parameters(checkpoint).items()}
+    save_file(whole, tmp_path / "whole")
+    assert (tmp_path / "streamed").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_one_parameter_is_held_at_a_time(
+    checkpoint_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[Tensor]] = []
+    most, read = 0, PartFiles.read
+
+    def watched(self: PartFiles, name: str) -> Tensor:
+        nonlocal most
+        tensor = read(self, name)
+        held.append(weakref.ref(tensor))
+        most = max(most, sum(ref() is not None for ref in held))
+        return tensor
+
+    monkeypatch.setattr(PartFiles, "read", watched)
+    save_shared(outline(checkpoint_folder), checkpoint_folder, tmp_path / "streamed")
+    assert (len(held) > 100, most) == (True, 1)
+
+
+def test_shards_make_the_same_file(
+    checkpoint: Checkpoint, checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sharded"
+    for part, path in FOLDERS.items():
+        module: Any = checkpoint.modules()[part]
+        (folder / path).mkdir(parents=True)
+        if part == "gate":  # ours, one file always
+            stored = load_file(checkpoint_folder / path / "gate.safetensors")
+            save_file(stored, folder / path / "gate.safetensors")
+        else:
+            module.save_pretrained(folder / path, max_shard_size="20KB")
+    assert len(list(folder.rglob("*.index.json"))) >= 3
+    for name, source in (("sharded", folder), ("whole", checkpoint_folder)):
+        save_shared(outline(checkpoint_folder), source, tmp_path / f"{name}.safetensors")
+    sharded, whole = (tmp_path / f"{name}.safetensors" for name in ("sharded", "whole"))
+    assert sharded.read_bytes() == whole.read_bytes()
+
+
+def test_the_header_of_the_full_size(tmp_path: Path) -> None:
+    with without_weights():
+        full = fake_checkpoint(FLUX_FILL, torch.float32)
+    shared = shared_parameters(full)
+    (tmp_path / "header").write_bytes(header := shared_header(shared))
+    assert len(header) % 8 == 0
+    entries = json.loads(header[8:])
+    found = places(tmp_path / "header")
+    assert list(found) == list(entries) == sorted(shared)
+    end = len(header)
+    for name, place in found.items():
+        assert (place.offset, place.bytes) == (end, 4 * shared[name].numel()), name
+        end += place.bytes
+    # All that the routes do not replace (SPEC §2).
+    transformer = sum(p.numel() for name, p in shared.items() if name.startswith("transformer."))
+    routed = sum(linear.in_features * linear.out_features for linear in full.linears)
+    assert transformer + routed == 11_902_391_360
