@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from a2edit.bench.experts_command import experts
+from a2edit.bench.export_command import export
 from a2edit.bench.flow_command import flow
 from a2edit.bench.latency import Plan, measure
 from a2edit.bench.options import results_option
@@ -124,6 +125,7 @@ def gram(results: Path, model: str) -> None:
 
 main.add_command(quality)
 main.add_command(experts)
+main.add_command(export)
 main.add_command(flow)
 main.add_command(routes)
 
