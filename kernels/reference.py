@@ -117,18 +117,23 @@ def narrowed(array: FloatArray, dtype: str) -> NDArray[Any]:
     return np.where(np.isnan(array), np.uint16(0x7FC0), rounded)
 
 
-def quantise_rows(weight: NDArray[np.floating]) -> tuple[Int8Array, FloatArray]:
+def quantise_rows(
+    weight: NDArray[np.floating], smooth: FloatArray | None = None
+) -> tuple[Int8Array, FloatArray]:
     """Symmetric int8 per output channel: q = round(w / s), s = max|w_row| / 127.
 
     Rounds half to even, as ONNX's QuantizeLinear does. A row of zeros gets scale 1.
 
     Args:
         weight: merged weight [out, in]; quantise last, never add to a quantised weight.
+        smooth: s [in]: W·diag(s) is quantised, for a graph that divides its input by s.
 
     Returns:
         int8 [out, in] within ±127, and scales fp32 [out].
     """
     rows = weight.astype(np.float32, copy=False)
+    if smooth is not None:
+        rows = rows * smooth
     amax = np.maximum(rows.max(axis=1), -rows.min(axis=1))
     steps = (amax / np.float32(INT8_LEVELS)).astype(np.float32)
     scales = np.where(steps > 0, steps, np.float32(1)).astype(np.float32)

@@ -107,7 +107,9 @@ class MergeEntry:
     """What a route that was not built ahead is merged from.
 
     `file` (safetensors, mapped into memory) holds for every routed linear "<linear>.weight", the
-    pristine base [out, in], and the experts "<linear>.A" [N, r, in] and "<linear>.B" [N, out, r].
+    pristine base [out, in], and the experts "<linear>.A" [N, r, in] and "<linear>.B" [N, out, r];
+    of linears that become int8 "<linear>.smooth" [in] too, which the merged weight's columns are
+    multiplied by before it is quantised (the graph divides the input by it).
     """
 
     file: str

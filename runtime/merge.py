@@ -28,13 +28,14 @@ class _Linear:
     A: Array  # [N, r, in]
     B: Array  # [N, out, r]
     dtype: str  # of the graph's weight
+    smooth: Array | None  # [in], of a weight that becomes int8
 
     def merged(self, row: NDArray[np.float32], scale: float) -> dict[str, Array]:
         wide = "float32" if self.dtype == "int8" else self.dtype
         weight = merge_weight(self.base, self.A, self.B, row, scale, wide)
         if self.dtype != "int8":
             return {f"{self.name}.weight": weight}
-        levels, scales = quantise_rows(weight)
+        levels, scales = quantise_rows(weight, self.smooth)
         return {f"{self.name}.weight": levels, f"{self.name}.scale": scales}
 
 
@@ -56,7 +57,8 @@ class RouteMerger:
         """Map `source` and compare it with `weights`, the routed weights of the dit graph.
 
         "<linear>.weight" is float32, float16, bfloat16, or int8 with "<linear>.scale" float32
-        [out] beside it. Linears are merged by `threads` at a time (default: one a core, at most
+        [out] beside it: of the merged weight times "<linear>.smooth" [in], if `source` has that.
+        Linears are merged by `threads` at a time (default: one a core, at most
         8). Raises BundleError where the file is damaged or does not fit the graph.
         """
         self.entry = entry
@@ -105,12 +107,21 @@ def _linears(
         if not experts or (base.shape, A.shape, B.shape) != shapes:
             found = ", ".join(str(list(array.shape)) for array in (base, A, B))
             raise BundleError(f"{name} has {found} as weight, A and B; the graph takes {spec}")
-        linears.append(_Linear(name, block, base, A, B, spec.dtype))
+        smooth = _smooth(stored, name, base.shape[1]) if spec.dtype == "int8" else None
+        linears.append(_Linear(name, block, base, A, B, spec.dtype, smooth))
     if wanted:
         raise BundleError(f"the graph takes {next(iter(wanted))}, of which nothing is known")
     if len({len(linear.A) for linear in linears}) != 1:
         raise BundleError("its linears have different numbers of experts, or there are none")
     return linears
+
+
+def _smooth(stored: Mapping[str, StoredTensor], name: str, inner: int) -> Array | None:
+    found = stored.get(f"{name}.smooth")
+    if found is not None and (found.dtype != "float32" or found.array.shape != (inner,)):
+        shape = list(found.array.shape)
+        raise BundleError(f"{name}.smooth is {found.dtype} {shape}; it must be float32 [{inner}]")
+    return found.array if found else None
 
 
 def _stored(stored: Mapping[str, StoredTensor], name: str) -> Array:

@@ -37,7 +37,9 @@ def write_tensors(path: Path, tensors: Mapping[str, tuple[str, np.ndarray]]) -> 
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
-def source(path: Path, seed: int, dtype: str = "float32") -> MergeEntry:
+def source(
+    path: Path, seed: int, dtype: str = "float32", smooth: Mapping[str, np.ndarray] | None = None
+) -> MergeEntry:
     rng = np.random.default_rng(seed)
     tensors = {}
     for name, (_, out, inner) in SHAPES.items():
@@ -45,6 +47,7 @@ def source(path: Path, seed: int, dtype: str = "float32") -> MergeEntry:
         for part, shape in parts.items():
             array = rng.standard_normal(shape).astype(np.float32)
             tensors[f"{name}.{part}"] = dtype, narrowed(array, dtype)
+    tensors |= {f"{name}.smooth": ("float32", array) for name, array in (smooth or {}).items()}
     write_tensors(path, tensors)
     blocks = {name: block for name, (block, _, _) in SHAPES.items()}
     return MergeEntry(file=path.name, scale=SCALE, blocks=blocks)
@@ -97,6 +100,26 @@ def test_a_route_is_the_references_bytes(
             assert weights.tensors[f"{name}.weight"].dtype == expected.dtype
             assert weights.tensors[f"{name}.weight"].tobytes() == expected.tobytes()
     assert path.read_bytes() == before
+
+
+def test_an_int8_weight_is_smoothed_before_it_is_quantised(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    entry = source(path, 3, smooth={"ff.0": np.geomspace(0.1, 9, 12).astype(np.float32)})
+    plain = RouteMerger(path, entry, specs()).merge(table(3), "r").tensors
+    found = RouteMerger(path, entry, specs("int8")).merge(table(3), "r").tensors
+    for name in SHAPES:
+        factors = np.geomspace(0.1, 9, 12).astype(np.float32) if name == "ff.0" else None
+        levels, scales = quantise_rows(plain[f"{name}.weight"], factors)
+        assert found[f"{name}.weight"].tobytes() == levels.tobytes()
+        assert found[f"{name}.scale"].tobytes() == scales.tobytes()
+
+
+def test_factors_of_another_width_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    entry = source(path, 3, smooth={"ff.0": np.ones(11, np.float32)})
+    RouteMerger(path, entry, specs())  # fp32 has no use for them
+    with pytest.raises(BundleError, match=r"ff.0.smooth is float32 \[11\]; it must be .* \[12\]"):
+        RouteMerger(path, entry, specs("int8"))
 
 
 def test_a_thousand_merges_never_leave_the_base(tmp_path: Path) -> None:
