@@ -133,9 +133,33 @@ def test_qdq_gives_a_joined_input_one_scale_a_part(bundle: Path, checkpoint: Che
     assert scales == [pytest.approx([2 / 127, 8 / 127])] * 2  # TINY has two single blocks
     types = {value.name: value.dtype for value in model.graph.inputs}
     for name in ranges:
+        (weight,) = (value for value in model.graph.inputs if value.name == f"{name}.weight")
+        ((dequantise, _),) = weight.uses()
+        assert constant(dequantise.inputs[1]) == 1  # rows are scaled behind the product
         assert types[f"{name}.weight"] == ir.DataType.INT8
         assert types[f"{name}.scale"] == ir.DataType.FLOAT
     assert {n.op_type for n in model.graph if n.op_type == "Gemm"}  # the rest stays as it was
+
+
+def test_factors_divide_every_part_of_an_input(bundle: Path, checkpoint: Checkpoint) -> None:
+    linear = next(it for it in checkpoint.linears if it.name.endswith(".proj_out"))
+    smooth = np.geomspace(0.5, 4, linear.in_features).astype(np.float32)
+    factors = {f"{linear.name}.smooth": smooth}
+    quantise = QuantiseRoutedLinears({linear.name: (2.0, 8.0)}, factors)
+    model = run(model_of(bundle, "dit"), [quantise], "dit")
+    found = []
+    for node in model.graph:
+        if node.op_type == "QuantizeLinear":
+            (value, *_) = node.inputs
+            assert value is not None
+            producer = value.producer()
+            assert producer is not None
+            assert producer.op_type == "Mul"
+            factor = producer.inputs[1]
+            assert factor is not None
+            assert factor.const_value is not None
+            found.append(factor.const_value.numpy())
+    np.testing.assert_array_equal(np.concatenate(found), 1 / smooth)
 
 
 def test_a_failing_pass_says_which_it_was(bundle: Path) -> None:
