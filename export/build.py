@@ -71,7 +71,7 @@ def _pieces(steps: Steps) -> Pieces:
     metric = steps.metric(traces)
     chosen = steps.routes(traces, metric, graphs[DIT])
     routes = read_routes(chosen.folder)
-    merge = steps.merge_source()
+    merge = steps.merge_source(ranges)
     weights = {route.name: steps.weight_set(route, chosen, merge, graphs[DIT]) for route in routes}
     engines = steps.engines(graphs, shared, weights)
     verified = steps.verification(traces, chosen, routes, weights, engines, graphs)
@@ -81,6 +81,7 @@ def _pieces(steps: Steps) -> Pieces:
         checkpoint_hash=steps.source.hash,
         shared=shared,
         traces=traces,
+        ranges=ranges,
         graphs=graphs,
         metric=read_metric(metric.folder),
         routes=routes,

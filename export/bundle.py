@@ -17,7 +17,7 @@ from a2edit.export.edge import read_graph
 from a2edit.export.files import read_json
 from a2edit.export.report import report_page
 from a2edit.export.settings import DRAWN_DATA, GIVEN_DATA, BuildSettings, tool_versions
-from a2edit.export.steps.calibrate import read_traces
+from a2edit.export.steps.calibrate import read_policy, read_traces
 from a2edit.export.steps.merge import MERGE_FILE, read_merge_entry
 from a2edit.export.steps.page import PAGE_FILE
 from a2edit.runtime.engines.openvino import backend_version
@@ -52,6 +52,7 @@ class Pieces:
         graphs, weights, engines: finished steps by graph, route, and graph or "dit.<route>".
         metric: what a wrong expert weight costs.
         traces: of the calibration set.
+        ranges: of an int8 denoiser.
         merge: what the runtime merges from; None to leave it out.
         page: about the routes.
     """
@@ -66,6 +67,7 @@ class Pieces:
     routes: Sequence[Route]
     metric: RouteMetric
     traces: Made
+    ranges: Made | None
     merge: Made | None
     page: Made
     verified: Made
@@ -207,7 +209,9 @@ def _precision(pieces: Pieces, checkpoint: Checkpoint) -> dict[str, Any]:
     """What computes in which precision, counted (SPEC §11.2)."""
     graph = read_graph(pieces.graphs["dit"].folder, "")
     stored = [weight.dtype for weight in graph.weights if weight.name.endswith(".weight")]
+    policy = {"int8": read_policy(pieces.ranges.folder)} if pieces.ranges else {}
     return {
+        **policy,
         "graphs": dict(pieces.precision),
         "routed_linears": len(checkpoint.linears),
         "routed_weights": {dtype: stored.count(dtype) for dtype in sorted(set(stored))},

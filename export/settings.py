@@ -32,7 +32,8 @@ _TOOLS = (
     "safetensors",
     "scikit-learn",
 )
-# Our own code whose change may change what a step makes: of all steps, of routes, of the samples.
+# Our own code whose change may change what a step makes: of all steps, of routes, of int8's ranges,
+# of the samples.
 _BUILD_CODE = (
     "export/**/*.py",
     "kernels/*.py",
@@ -45,8 +46,13 @@ _BUILD_CODE = (
     "runtime/tensors.py",
 )
 _ROUTE_CODE = ("calibration/gram.py", "calibration/report.py", "calibration/routes.py")
-_SAMPLE_CODE = (
+_RANGE_CODE = (
+    "calibration/policy.py",
+    "calibration/probe.py",
     "calibration/ranges.py",
+    "calibration/smoothing.py",
+)
+_SAMPLE_CODE = (
     "calibration/samples.py",
     "calibration/trac*.py",
     "runtime/layout.py",
@@ -151,6 +157,11 @@ def build_code_hash() -> str:
 def route_code_hash() -> str:
     """sha256 over our own code that makes routes of gate tables."""
     return _hash(_ROUTE_CODE)
+
+
+def range_code_hash() -> str:
+    """sha256 over our own code that chooses what becomes int8, and how."""
+    return _hash(_RANGE_CODE)
 
 
 def sample_code_hash() -> str:

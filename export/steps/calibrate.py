@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -25,6 +25,10 @@ DEEP_SAMPLES = 16
 # Requests that activation ranges and verification run the denoiser on: one a category of UniEdit.
 RANGE_SAMPLES = 8
 VERIFY_SAMPLES = 2
+# Requests that INT8's policy measures velocities on, and the share of the tolerance that it may
+# use up: the rest is for routes, whose tables are not the requests' own, and for other requests.
+PROBES, INT8_MARGIN = 2, 0.9
+SMOOTH_FILE = "smooth.safetensors"
 _FEEDS = ("conditioning", "text_tokens", "reference_tokens", "pooled")
 
 
@@ -103,8 +107,42 @@ def read_metric(folder: Path) -> RouteMetric:
 
 
 def save_ranges(folder: Path, source: Source, traces: Path) -> None:
-    """ranges.json: the largest inputs of every quantised linear."""
-    from a2edit.calibration.ranges import activation_ranges
+    """ranges.json and smooth.safetensors: which linears become int8, and how.
+
+    Chosen on other requests than the engines are verified on, where there are as many.
+    """
+    from a2edit.calibration.policy import choose_int8
+    from a2edit.calibration.probe import VelocityProbe
+    from a2edit.export.verify import TOLERANCE, compared_steps
 
     samples = read_samples(traces, RANGE_SAMPLES)
-    write_json(folder / "ranges.json", activation_ranges(source.checkpoint, source.dit, samples))
+    samples = samples[VERIFY_SAMPLES:] or samples
+    steps = compared_steps(source.checkpoint.config.steps)
+    probes = [
+        VelocityProbe(source.checkpoint, source.dit, sample, seed, steps)
+        for seed, sample in enumerate(samples[:PROBES])
+    ]
+    bound = TOLERANCE["int8"] * INT8_MARGIN
+    policy = choose_int8(source.checkpoint, source.dit, samples, probes, steps, bound)
+    smooth = {f"{name}.smooth": how.smooth.numpy() for name, how in policy.ranges.items()}
+    save_file(dict(sorted(smooth.items())), folder / SMOOTH_FILE)
+    ranges = {name: how.peaks for name, how in policy.ranges.items()}
+    lifted = {name: float(f"{error:.1e}") for name, error in policy.lifted.items()}
+    found = {"error": float(f"{policy.error:.1e}"), "lifted": lifted}
+    write_json(folder / "ranges.json", {"ranges": ranges, "policy": found})
+
+
+def read_ranges(folder: Path) -> dict[str, tuple[float, ...]]:
+    """The largest |x / s| of every linear that becomes int8, one number a part."""
+    return {name: tuple(it) for name, it in read_json(folder / "ranges.json")["ranges"].items()}
+
+
+def read_smooth(folder: Path) -> dict[str, np.ndarray]:
+    """Of every linear that becomes int8, "<linear>.smooth": s [in]."""
+    return load_file(folder / SMOOTH_FILE)
+
+
+def read_policy(folder: Path) -> dict[str, Any]:
+    """What the linears that stay fp32 would have cost, and what the others do."""
+    found: dict[str, Any] = read_json(folder / "ranges.json")["policy"]
+    return found

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from a2edit.export.edge import write_graph
-from a2edit.export.files import read_json
 from a2edit.export.source import DIT
+from a2edit.export.steps.calibrate import read_ranges, read_smooth
 
 if TYPE_CHECKING:
     from a2edit.export.source import Source
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 def save_graph(folder: Path, name: str, source: Source, shared: Path, ranges: Path | None) -> None:
     """<name>.onnx and graph.json; `ranges` is the ranges step's folder, for an int8 denoiser."""
     from a2edit.export.onnx_export import SHARED_FILE, onnx_from_module, save_onnx
+    from a2edit.export.passes import run
+    from a2edit.export.passes.qdq import QuantiseRoutedLinears
     from a2edit.export.weights import places, shared_parameters
 
     outline, graph = source.outline, source.outline_graphs[name]
@@ -23,7 +25,9 @@ def save_graph(folder: Path, name: str, source: Source, shared: Path, ranges: Pa
         graph,
         shared_parameters(outline),
         [f"{linear.name}.weight" for linear in outline.linears] if name == DIT else (),
-        read_json(ranges / "ranges.json") if ranges else None,
     )
+    if ranges:
+        quantise = QuantiseRoutedLinears(read_ranges(ranges), read_smooth(ranges))
+        model = run(model, [quantise], name)
     write_graph(model, len(graph.input_names), folder)
     save_onnx(model, places(shared / SHARED_FILE), folder / f"{name}.onnx")

@@ -21,6 +21,7 @@ from a2edit.export.edge import read_graph, weight_set_bytes
 from a2edit.export.settings import (
     BuildSettings,
     build_code_hash,
+    range_code_hash,
     route_code_hash,
     sample_code_hash,
     tool_versions,
@@ -96,7 +97,8 @@ class Steps:
 
     def ranges(self, traces: Made) -> Made:
         work = partial(calibrate.save_ranges, source=self.source, traces=traces.folder)
-        return self.chain.run("ranges", {"traces": traces.key}, work)
+        inputs = {"traces": traces.key, "code": range_code_hash()}
+        return self.chain.run("ranges", inputs, work)
 
     def graph(self, name: str, shared: Made, ranges: Made | None) -> Made:
         used = ranges if name == DIT else None
@@ -136,9 +138,11 @@ class Steps:
         )
         return self.chain.run("routes", inputs, work)
 
-    def merge_source(self) -> Made:
-        work = partial(merge.save_merge_source, source=self.source)
-        return self.chain.run("merge-source", self._base, work)
+    def merge_source(self, ranges: Made | None) -> Made:
+        inputs = {**self._base, "ranges": ranges.key} if ranges else self._base
+        folder = ranges.folder if ranges else None
+        work = partial(merge.save_merge_source, source=self.source, ranges=folder)
+        return self.chain.run("merge-source", inputs, work)
 
     def weight_set(self, route: Route, chosen: Made, source: Made, dit: Made) -> Made:
         weights = read_graph(dit.folder, "").weights

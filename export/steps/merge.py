@@ -14,6 +14,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from a2edit.export.files import read_json, write_json
+from a2edit.export.steps.calibrate import read_smooth
 from a2edit.runtime.engines.base import TensorSpec
 from a2edit.runtime.manifest import MergeEntry
 from a2edit.runtime.merge import RouteMerger
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
 MERGE_FILE = "merge.safetensors"
 
 
-def save_merge_source(folder: Path, source: Source) -> None:
-    """merge.safetensors, each tensor as narrow as its values allow, and merge.json."""
+def save_merge_source(folder: Path, source: Source, ranges: Path | None = None) -> None:
+    """merge.safetensors, each tensor as narrow as its values allow, and merge.json.
+
+    `ranges` is the ranges step's folder, for an int8 denoiser.
+    """
+    import torch
     from safetensors.torch import save_file as save_tensors
 
     from a2edit.export.weights import narrowest
@@ -38,6 +43,8 @@ def save_merge_source(folder: Path, source: Source) -> None:
         weight = checkpoint.transformer.get_parameter(f"{linear.name}.weight")
         for part, tensor in (("weight", weight), ("A", pair.A), ("B", pair.B)):
             tensors[f"{linear.name}.{part}"] = narrowest(tensor)
+    smooth = read_smooth(ranges) if ranges else {}
+    tensors |= {name: torch.from_numpy(array) for name, array in smooth.items()}
     save_tensors(dict(sorted(tensors.items())), folder / MERGE_FILE)
     blocks = {linear.name: linear.block for linear in checkpoint.linears}
     write_json(folder / "merge.json", {"scale": bank.scale, "blocks": blocks})
