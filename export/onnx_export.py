@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from a2edit.export.passes import run
 from a2edit.export.passes.external import ExternalParameters
 from a2edit.export.passes.float32 import Float32
-from a2edit.export.passes.qdq import QuantiseRoutedLinears
 from a2edit.export.passes.simplify import Simplify
 from a2edit.export.weights import Place
 from a2edit.model.graphs import GraphModule
@@ -93,7 +92,6 @@ def onnx_from_module(
     graph: GraphModule,
     parameters: Mapping[str, Tensor],
     routed: Sequence[str] = (),
-    ranges: Mapping[str, tuple[float, ...]] | None = None,
 ) -> ir.Model:
     """Export one graph, batch 1, static shapes.
 
@@ -102,7 +100,6 @@ def onnx_from_module(
             not read (`model.weightless.outline`).
         parameters: shared name → parameter; the graph's initializers get these names.
         routed: "<linear>.weight" of `graph.transformer` to take as inputs, in this order.
-        ranges: activation ranges: given, routed linears become INT8.
 
     Raises:
         EngineError: torch cannot export the graph, or a pass refuses it.
@@ -137,8 +134,6 @@ def onnx_from_module(
     model.graph.name = graph.graph_name
     model.producer_name, model.producer_version = "a2edit", ""
     passes: list[ir.passes.PassBase] = [Simplify(parameters), Float32()]
-    if ranges is not None:
-        passes.append(QuantiseRoutedLinears(ranges))
     with _quiet():
         return run(model, passes, graph.graph_name)
 
