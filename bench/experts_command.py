@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 from rich.table import Table
 
 from a2edit.bench.options import data_option, half_option, results_option, split_option
+from a2edit.bench.progress import stage_bars
 from a2edit.bench.rows import Row, Setup, append_rows
 from a2edit.runtime.commands import Command
 
@@ -85,16 +86,8 @@ def experts(
     checkpoint = Checkpoint.load(model)
     plan = Plan(samples, effects, routes, tolerance, split, half)
     with Progress(console=console) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def show(what: str, done: int, of: int) -> None:
-            task = tasks.get(what)
-            if task is None:
-                task = tasks[what] = bar.add_task(what, total=of)
-            bar.update(task, completed=min(done, of))
-
         source = UniEditSource(data) if data else None
-        found = measure_experts(checkpoint, plan, source, show)
+        found = measure_experts(checkpoint, plan, source, stage_bars(bar))
     name = checkpoint.config.name
     setup = Setup.here(f"experts, {split} kinds", name, checkpoint.config.steps)
     append_rows(results / "experts.csv", _rows(setup, found))

@@ -14,15 +14,12 @@ from scipy.stats import spearmanr
 
 from a2edit.calibration.gram import checkpoint_metric, traced_metric
 from a2edit.calibration.routes import cluster_routes
-from a2edit.calibration.samples import EncodedSample, calibration_requests, encode
+from a2edit.calibration.samples import HELD_OUT, EncodedSample, calibration_requests, encode
 from a2edit.calibration.tracing import BINS, trace, velocity_of
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import unmerged
 from a2edit.model.graphs import DitGraph, make_graphs
 from a2edit.runtime.sampler import noise, sigmas
-
-# Places of a calibration set that no build reaches.
-_HELD_OUT = 1 << 24
 
 FloatArray = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
@@ -125,7 +122,7 @@ def measure_routes(checkpoint: Checkpoint, plan: Plan, progress: Progress) -> Ro
     }
     served: list[tuple[float, ...]] = []
     everyone: list[tuple[float, ...]] = []
-    held_out = list(encoded(_HELD_OUT, plan.samples, "held-out requests"))
+    held_out = list(encoded(HELD_OUT, plan.samples, "held-out requests"))
     for place, sample in enumerate(held_out):
         nearest = [
             routes[count][metrics[0].errors(sample.table[None], routes[count])[0].argmin()]

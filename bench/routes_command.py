@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 from rich.table import Table
 
 from a2edit.bench.options import data_option, results_option
+from a2edit.bench.progress import stage_bars
 from a2edit.bench.rows import Row, Setup, append_rows
 from a2edit.runtime.commands import Command
 
@@ -69,14 +70,7 @@ def routes(
     plan = Plan(samples=samples, calibration=calibration, deep=deep, data=data)
     checkpoint = Checkpoint.load(model)
     with Progress(console=console) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def show(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=of)
-            bar.update(tasks[what], completed=done)
-
-        found = measure_routes(checkpoint, plan, show)
+        found = measure_routes(checkpoint, plan, stage_bars(bar))
     setup = Setup.here("routes", checkpoint.config.name, checkpoint.config.steps)
     append_rows(results / "routes.csv", _rows(setup, found, plan.compared))
     console.print(_curve(found))

@@ -14,13 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2edit.bench.rows import Row, Setup
+from a2edit.bench.worker import status_mb
 from a2edit.runtime.editor import Editor
 from a2edit.runtime.engines.base import Array, Engine
 from a2edit.runtime.engines.pool import DENOISER
 from a2edit.runtime.errors import EngineError
-
-# Places of a calibration set that no build reaches.
-_HELD_OUT = 1 << 24
 
 Note = Callable[[str], None]
 Table = NDArray[np.float32]
@@ -129,7 +127,7 @@ def _merges(
 def _exact(setup: Setup, editor: Editor, plan: Plan) -> list[Row]:
     """Velocities of merged routes against torch with unmerged experts at the gate's own table."""
     from a2edit.calibration.routes import Route
-    from a2edit.calibration.samples import calibration_requests, encode
+    from a2edit.calibration.samples import HELD_OUT, calibration_requests, encode
     from a2edit.export.verify import verify_route
     from a2edit.model.checkpoint import Checkpoint
     from a2edit.model.graphs import DitGraph, make_graphs
@@ -140,7 +138,7 @@ def _exact(setup: Setup, editor: Editor, plan: Plan) -> list[Row]:
     assert isinstance(dit, DitGraph)
     precision = editor.bundle.manifest.precision["graphs"][DENOISER]
     errors = []
-    for sample in encode(graphs, calibration_requests(checkpoint, None, _HELD_OUT, plan.exact)):
+    for sample in encode(graphs, calibration_requests(checkpoint, None, HELD_OUT, plan.exact)):
         # A little off the gate's wish, so that no static route is near.
         table = sample.table * np.float32(0.5)
         choice = editor.routes.get(table)
@@ -208,11 +206,10 @@ def _hold(bundle: str, routes: str) -> dict[str, float]:
         for route in list(editor.bundle.manifest.routes.values())[: int(routes)]:
             choice = editor.routes.get(np.array(route.table, np.float32))
             editor.engines.denoiser(choice).run(inputs)
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    found = dict(line.split(":", 1) for line in lines if ":" in line)
-    # RssFile are pages of mapped files: shared by processes, and given back under pressure.
-    kinds = {"resident set": "VmRSS", "of it anonymous": "RssAnon"}
-    return {name: int(found[key].split()[0]) * 1024 / 1e6 for name, key in kinds.items()}
+        # RssAnon leaves out pages of mapped files: shared by processes, given back under pressure.
+        kinds = {"resident set": "VmRSS", "of it anonymous": "RssAnon"}
+        found = {name: status_mb(field) for name, field in kinds.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 if __name__ == "__main__":

@@ -41,13 +41,21 @@ def peak_resident_mb() -> float:
     Linux keeps the parent's peak in ru_maxrss across fork and exec, so a small child of a large
     process would report the parent's; VmHWM starts anew with the program.
     """
+    peak = status_mb("VmHWM")
+    if peak is None:
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return used / 1e6 if sys.platform == "darwin" else used * 1024 / 1e6
+    return peak
+
+
+def status_mb(field: str) -> float | None:
+    """A figure of Linux's /proc/self/status in MB, such as VmRSS; None on other systems."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-    kilobytes = next(line.split()[1] for line in lines if line.startswith("VmHWM:"))
-    return int(kilobytes) * 1024 / 1e6
+        return None
+    found = next((line.split()[1] for line in lines if line.startswith(f"{field}:")), None)
+    return int(found) * 1024 / 1e6 if found else None
 
 
 def _open(side: str, model: str) -> Any:

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from a2edit.calibration.samples import EncodedSample
@@ -46,22 +48,28 @@ def _recording(checkpoint: Checkpoint, peaks: Mapping[str, Tensor]) -> Iterator[
 
 @torch.no_grad()
 def denoised(
-    checkpoint: Checkpoint, dit: DitGraph, sample: EncodedSample, seed: int
+    checkpoint: Checkpoint,
+    dit: DitGraph,
+    sample: EncodedSample,
+    seed: int,
+    table: NDArray[np.float32] | None = None,
 ) -> Iterator[tuple[tuple[Tensor, ...], Tensor]]:
-    """The denoising loop of one sample with unmerged experts at its own gate weights.
+    """The denoising loop of one sample with unmerged experts.
+
+    Runs at `table` [L, N]; at the sample's own gate weights when None.
 
     Yields:
         (the graph's inputs with Δσ = 1, so that it gives x + v; the velocity v), a step.
     """
     config = checkpoint.config
-    table = torch.from_numpy(sample.table)[None]
+    weights = torch.from_numpy(sample.table if table is None else table)[None]
     shape = (1, config.image_tokens, int(checkpoint.transformer.config.out_channels))
     latents = torch.from_numpy(noise(seed, shape))
     context = [sample.feeds[key] for key in dit.input_names[1:5]]
     for high, low in pairwise(sigmas(config.steps, config.image_tokens).tolist()):
         scalars = (torch.tensor([x]) for x in (high, 1.0, config.guidance))
         inputs = (latents, *context, *scalars)
-        with unmerged(checkpoint.transformer, checkpoint.experts, table):
+        with unmerged(checkpoint.transformer, checkpoint.experts, weights):
             velocity = dit(*inputs) - latents
         yield inputs, velocity
         latents = latents + (low - high) * velocity

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Far above any index that a training run of days would draw.
 _FIRST_INDEX = 1 << 36
+# Places of a calibration set that no build reaches: requests to judge it on.
+HELD_OUT = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)

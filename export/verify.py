@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from a2edit.calibration.ranges import denoised
 from a2edit.calibration.routes import Route
 from a2edit.calibration.samples import EncodedSample
 from a2edit.model.checkpoint import Checkpoint
-from a2edit.model.experts import unmerged
 from a2edit.model.graphs import DitGraph, GraphModule
 from a2edit.runtime.engines.base import Array, Engine
 from a2edit.runtime.errors import EngineError
-from a2edit.runtime.sampler import noise, sigmas
 
 # Largest relative error ‖engine − truth‖ / ‖truth‖ that a precision may have (SPEC §11).
 TOLERANCE = {"fp32": 1e-5, "bf16": 1e-2, "int8": 3e-2}
@@ -86,24 +84,16 @@ def verify_route(
     Returns:
         the largest error over samples and compared steps.
     """
-    config = checkpoint.config
-    table = torch.from_numpy(route.table)[None]
-    shape = (1, config.image_tokens, int(checkpoint.transformer.config.out_channels))
-    levels, compared = sigmas(config.steps, config.image_tokens), compared_steps(config.steps)
+    compared = compared_steps(checkpoint.config.steps)
     worst = 0.0
     for seed, sample in enumerate(samples):
-        latents = torch.from_numpy(noise(seed, shape))
-        for step, (high, low) in enumerate(pairwise(levels.tolist())):
-            scalars = (torch.tensor([x]) for x in (high, 1.0, config.guidance))
-            context = (sample.feeds[key] for key in dit.input_names[1:5])
-            inputs = dict(zip(dit.input_names, (latents, *context, *scalars), strict=True))
-            with unmerged(checkpoint.transformer, checkpoint.experts, table):
-                truth = dit(*inputs.values()) - latents
+        loop = denoised(checkpoint, dit, sample, seed, route.table)
+        for step, (inputs, truth) in enumerate(loop):
             if step in compared:
-                found = engine.run(_feeds(inputs))[dit.output_names[0]] - latents.numpy()
+                feeds = _feeds(dict(zip(dit.input_names, inputs, strict=True)))
+                found = engine.run(feeds)[dit.output_names[0]] - inputs[0].numpy()
                 error = relative_error(found, truth.numpy())
                 worst = error if np.isnan(error) else max(worst, error)
-            latents = latents + (low - high) * truth
     return Figure(worst, TOLERANCE[precision])
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -48,8 +48,7 @@ class RouteChoice:
     route: str
     predicted_error: float
     supply: Supply
-    # [L, N], what runs; empty where nobody asks for it, as in a log
-    table: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    table: NDArray[np.float32]  # [L, N], what runs
     warning: str = ""
 
 

@@ -17,7 +17,7 @@ from a2edit.bench.heldout.cases import drawn_cases
 from a2edit.bench.metrics import psnr
 from a2edit.bench.switching import example_inputs
 from a2edit.calibration.routes import Route
-from a2edit.calibration.samples import calibration_requests, encode
+from a2edit.calibration.samples import HELD_OUT, calibration_requests, encode
 from a2edit.export.verify import TOLERANCE, verify_route
 from a2edit.model.checkpoint import Checkpoint, find_checkpoint
 from a2edit.model.graphs import DitGraph, make_graphs
@@ -96,7 +96,7 @@ def test_what_no_route_is_near_is_merged_and_is_the_model(bundle: Path) -> None:
     graphs = make_graphs(checkpoint)
     dit = graphs["dit"]
     assert isinstance(dit, DitGraph)
-    (sample,) = encode(graphs, calibration_requests(checkpoint, None, 1 << 20, 1))
+    (sample,) = encode(graphs, calibration_requests(checkpoint, None, HELD_OUT, 1))
     with Editor.open(bundle, route_tolerance=0) as editor:
         choice = editor.routes.get(sample.table)
         assert choice.supply == "merged"
@@ -107,7 +107,7 @@ def test_what_no_route_is_near_is_merged_and_is_the_model(bundle: Path) -> None:
 
 
 def test_any_order_of_routes_gives_the_same_bytes(bundle: Path) -> None:
-    """A thousand random switches under a budget of two sets: every step is the first one's."""
+    """A thousand random switches under a budget of two sets; every twentieth is compared."""
     rng = np.random.default_rng(0)
     with Editor.open(bundle, route_tolerance=0) as editor:
         size = editor.engines.static_weights().nbytes

@@ -262,7 +262,7 @@ def test_traffic_gets_a_route_of_its_own(
     asked = 2 * load_file(bundle / "calibration/tables.safetensors")["tables"][0][:, ::-1]
     with RouteLog(tmp_path / "log", before.model.checkpoint_hash) as log:
         for _ in range(4):
-            log.append(asked, RouteChoice(WeightSet("x", {}), "x", 0.5, "merged"))
+            log.append(asked, RouteChoice(WeightSet("x", {}), "x", 0.5, "merged", asked))
     out = tmp_path / "tiny"
     settings = tiny_settings(out, from_log=(tmp_path / "log",))
     shutil.copytree(tiny_settings(bundle).cache, settings.cache)

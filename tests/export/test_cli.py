@@ -72,7 +72,7 @@ def test_a_log_of_another_checkpoint_is_refused_before_anything_is_built(
     checkpoint_folder: Path, tmp_path: Path
 ) -> None:
     with RouteLog(tmp_path / "log", "f" * 64) as log:
-        choice = RouteChoice(WeightSet("x", {}), "x", 0.0, "static")
+        choice = RouteChoice(WeightSet("x", {}), "x", 0.0, "static", np.zeros((1, 1), np.float32))
         log.append(np.ones((2, 8), np.float32), choice)
     options = ["--model", str(checkpoint_folder), "--from-log", str(tmp_path / "log")]
     said = refuse("engines", "--out", str(tmp_path / "out"), *options)

@@ -23,7 +23,7 @@ LOGGED = 40
 
 
 def write_log(path: Path, checkpoint: str, tables: np.ndarray) -> Path:
-    choice = RouteChoice(WeightSet("r", {}), "r", 0.0, "static")
+    choice = RouteChoice(WeightSet("r", {}), "r", 0.0, "static", tables[0])
     with RouteLog(path, checkpoint) as log:
         for table in tables:
             log.append(table, choice)

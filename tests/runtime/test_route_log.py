@@ -20,7 +20,7 @@ CHECKPOINT = "9f" * 32
 
 def choice(route: str = "garments", error: float = 0.004) -> RouteChoice:
     supply: Supply = "merged" if route.startswith("merged") else "static"
-    return RouteChoice(WeightSet(route, {}), route, error, supply)
+    return RouteChoice(WeightSet(route, {}), route, error, supply, np.zeros((1, 1), np.float32))
 
 
 def tables(count: int, seed: int = 0) -> np.ndarray:
@@ -77,7 +77,7 @@ from a2edit.runtime.route_log import RouteLog
 from a2edit.runtime.routing import RouteChoice
 seed = int(sys.argv[1])
 table = np.full((57, 8), seed, np.float32) + np.arange(8, dtype=np.float32) / 7
-choice = RouteChoice(WeightSet("w", {{}}), f"r{{seed}}", 0.1, "static")
+choice = RouteChoice(WeightSet("w", {{}}), f"r{{seed}}", 0.1, "static", table)
 with RouteLog({str(path)!r}, "ab") as log:
     for _ in range(300):
         log.append(table, choice)
