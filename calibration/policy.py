@@ -1,114 +1,112 @@
-"""Which routed linears INT8 takes, and how: measured on the velocity (SPEC §11.1–3).
+"""What every graph computes in on a target: one table, with the error that each choice may have.
 
-Rounding errors of different linears hardly know of each other, so their squares add up: what each
-costs alone foretells what all cost together, and which to lift back to fp32 first.
+| preset   | routed linears of the denoiser     | its other values | modulation, T5     |
+|----------|------------------------------------|------------------|--------------------|
+| lossless | as the others                      | bf16 (CPU: fp32) | as the others      |
+| balanced | FP8 where the target has it, else INT8 | bf16 (CPU: fp32) | as the others  |
+| small    | as balanced                        | bf16 (CPU: fp32) | 8-bit weights only |
+
+Never in 8 bits: embedders, norm_out, the last projection, q/k norms, the gate, RoPE (SPEC §11.2).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
-import torch
+from a2edit.runtime.targets import Precision, Target, check_precision
 
-from a2edit.calibration.probe import VelocityProbe
-from a2edit.calibration.ranges import channel_peaks, input_parts
-from a2edit.calibration.samples import EncodedSample
-from a2edit.calibration.smoothing import SETTINGS, InputRange, input_range
-from a2edit.model.checkpoint import Checkpoint
-from a2edit.model.graphs import DitGraph
+Preset = Literal["lossless", "balanced", "small"]
+PRESETS: tuple[Preset, ...] = ("lossless", "balanced", "small")
+
+DENOISER, GATE, TEXT = "dit", "gate", "text_encoder"
+# Largest ‖engine − truth‖ / ‖truth‖ of a graph's output; of the denoiser, of the velocity.
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-5, "bf16": 1e-2, "int8": 2e-2, "fp8": 4e-2}
+# Beside it, what 8-bit weights of modulation and T5 may cost.
+WEIGHT_ONLY_TOLERANCE = 2e-2
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Int8Policy:
-    """What the denoiser's linears become.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphPolicy:
+    """How one graph is computed on one target.
 
     Attributes:
-        ranges: of every linear that is quantised.
-        lifted: linears that stay fp32 → relative error of the velocity if each alone were int8.
-        error: measured with all of `ranges` quantised, the largest over probes and steps.
+        precision: of the products that cost the time; what the manifest states.
+        rest: type of all other values in the ONNX file. A CPU engine rounds to bf16 by itself, so
+            that its graphs stay fp32.
+        scale: where a quantised weight's row is scaled: in its DequantizeLinear ("weight", which
+            TensorRT fuses), or behind the product ("product", which OpenVINO needs to multiply
+            in int8, decision 12).
+        weight_only: whether weights that no product takes in 8 bits are stored in 8 bits.
+        tolerance: largest relative error that passes.
     """
 
-    ranges: Mapping[str, InputRange]
-    lifted: Mapping[str, float]
-    error: float
+    precision: Precision
+    rest: Literal["fp32", "bf16"]
+    scale: Literal["weight", "product"] = "weight"
+    weight_only: bool = False
+    tolerance: float
+
+    @property
+    def quantised(self) -> bool:
+        """Whether routed linears have 8-bit weights and activations."""
+        return self.precision in {"int8", "fp8"}
+
+    @property
+    def variant(self) -> str:
+        """Name of the graph's file and of its weight sets; targets with equal ones share them."""
+        name: str = self.rest
+        if self.quantised:
+            bare = self.scale == "product"
+            name = self.precision if bare else f"{self.precision}-{self.rest}"
+        return f"{name}-w8" if self.weight_only else name
 
 
-def choose_int8(
-    checkpoint: Checkpoint,
-    dit: DitGraph,
-    samples: Sequence[EncodedSample],
-    probes: Sequence[VelocityProbe],
-    steps: Collection[int],
-    bound: float,
-) -> Int8Policy:
-    """Quantise as many linears as the velocity bears, each in its best setting.
-
-    1. Every linear alone in every setting, at the step where quantising all errs most.
-    2. The worst stay fp32, so that the sum of squares of the others keeps `bound`,
-    3. and more, until what is measured with all others quantised keeps it at every step.
+def resolve(target: Target, precision: Precision | None, preset: Preset | None) -> Precision:
+    """The precision of a target's denoiser.
 
     Args:
-        checkpoint: base and experts.
-        dit: its denoiser.
-        samples: to take ranges from.
-        probes: to measure on.
-        steps: those that every probe has.
-        bound: largest relative error of the velocity.
+        target: to build for.
+        precision: asked for by name.
+        preset: asked for instead; neither: lossless on a CPU, balanced on a GPU.
+
+    Raises:
+        TargetError: the target lacks it.
     """
-    candidates = _candidates(checkpoint, dit, samples)
-    plain = {name: ranges[0] for name, ranges in candidates.items()}
-    worst = max(steps, key=lambda step: _error(probes, plain, {step}))
-    chosen, errors = {}, {}
-    for name, ranges in candidates.items():
-        found = [_error(probes, {name: how}, {worst}) for how in ranges]
-        errors[name] = min(found)
-        chosen[name] = ranges[found.index(errors[name])]
-    sizes = {it.name: it.in_features * it.out_features for it in checkpoint.linears}
-    kept = within(bound, errors, sizes)
-    while (error := _error(probes, {name: chosen[name] for name in kept}, steps)) > bound and kept:
-        kept.pop()
-    lifted = {name: errors[name] for name in errors.keys() - set(kept)}
-    return Int8Policy({name: chosen[name] for name in kept}, lifted, error)
+    if precision is not None:
+        check_precision(target, precision)
+        return precision
+    preset = preset or ("lossless" if target.device == "cpu" else "balanced")
+    if preset == "lossless":
+        return "bf16" if "bf16" in target.precisions else "fp32"
+    return "fp8" if "fp8" in target.precisions else "int8"
 
 
-def within(bound: float, errors: Mapping[str, float], sizes: Mapping[str, int]) -> list[str]:
-    """Linears whose squared errors add up to at most `bound`², the cheapest first.
+def graph_policy(graph: str, target: Target, precision: Precision, small: bool) -> GraphPolicy:
+    """How `graph` is computed where the denoiser is computed in `precision`.
 
-    Cheap is what has little squared error for each of its `sizes` weights. Beside what is listed,
-    no other fits.
+    On a CPU everything but the denoiser stays fp32: it is all of the time. On a GPU memory counts
+    too, so encoders and autoencoder follow to bf16 (never fp16, SPEC §11.4). The gate's choice of
+    experts must not flip: fp32 everywhere.
     """
-    kept: list[str] = []
-    total = 0.0
-    for name in sorted(errors, key=lambda name: (errors[name] ** 2 / sizes[name], name)):
-        if total + errors[name] ** 2 <= bound**2:
-            kept.append(name)
-            total += errors[name] ** 2
-    return kept
-
-
-def _candidates(
-    checkpoint: Checkpoint, dit: DitGraph, samples: Sequence[EncodedSample]
-) -> dict[str, list[InputRange]]:
-    """Every setting of every linear, for weights merged at the mean of the samples' tables.
-
-    Factors are the same for all routes: experts move the largest weights of a column little.
-    """
-    peaks = channel_peaks(checkpoint, dit, samples)
-    table = torch.from_numpy(np.mean([sample.table for sample in samples], 0))
-    inner, found = checkpoint.transformer.inner_dim, {}
-    for linear in checkpoint.linears:
-        base = checkpoint.transformer.get_parameter(f"{linear.name}.weight")
-        weight = checkpoint.experts.merged_weight(linear.name, base, table)
-        parts = input_parts(linear, inner)
-        found[linear.name] = [
-            input_range(peaks[linear.name], weight, parts, setting) for setting in SETTINGS
-        ]
-    return found
-
-
-def _error(
-    probes: Sequence[VelocityProbe], ranges: Mapping[str, InputRange], steps: Collection[int]
-) -> float:
-    return max(probe.error(ranges, steps) for probe in probes)
+    wide: Precision = "fp32"
+    if target.device == "cuda" and "bf16" in target.precisions and precision != "fp32":
+        wide = "bf16"
+    narrow = small and graph in {DENOISER, TEXT}
+    if graph == DENOISER:
+        tolerance = TOLERANCE[precision] + (WEIGHT_ONLY_TOLERANCE if small else 0)
+        return GraphPolicy(
+            precision=precision,
+            rest="bf16" if wide == "bf16" else "fp32",
+            scale="product" if target.device == "cpu" else "weight",
+            weight_only=narrow,
+            tolerance=tolerance,
+        )
+    if graph == GATE:
+        wide = "fp32"
+    return GraphPolicy(
+        precision=wide,
+        rest="bf16" if wide == "bf16" else "fp32",
+        weight_only=narrow,
+        tolerance=TOLERANCE[wide] + (WEIGHT_ONLY_TOLERANCE if narrow else 0),
+    )

@@ -47,7 +47,7 @@ _BUILD_CODE = (
 )
 _ROUTE_CODE = ("calibration/gram.py", "calibration/report.py", "calibration/routes.py")
 _RANGE_CODE = (
-    "calibration/policy.py",
+    "calibration/choice.py",
     "calibration/probe.py",
     "calibration/ranges.py",
     "calibration/smoothing.py",

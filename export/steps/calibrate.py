@@ -111,7 +111,7 @@ def save_ranges(folder: Path, source: Source, traces: Path) -> None:
 
     Chosen on other requests than the engines are verified on, where there are as many.
     """
-    from a2edit.calibration.policy import choose_int8
+    from a2edit.calibration.choice import choose_int8
     from a2edit.calibration.probe import VelocityProbe
     from a2edit.export.verify import TOLERANCE, compared_steps
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a2edit.calibration.policy import choose_int8, within
+from a2edit.calibration.choice import choose_int8, within
 from a2edit.calibration.probe import VelocityProbe
 from a2edit.calibration.samples import EncodedSample
 from a2edit.model.architectures import TINY, new_checkpoint
