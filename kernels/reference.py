@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 Int8Array = NDArray[np.int8]
+Uint8Array = NDArray[np.uint8]
 
 INT8_LEVELS = 127  # symmetric: −128 is not used, so that a weight and its negative are both exact
+# The largest level of each 8-bit type; a scale maps the largest value onto it.
+LEVELS = {"int8": float(INT8_LEVELS), "float8_e4m3fn": 448.0}
 
 # OpenBLAS, which numpy's wheels bring, computes products of up to 2^18 multiplications (vectors:
 # 9,216) in the calling thread. Larger ones it shares among threads, and on many processors the
@@ -99,7 +102,13 @@ def _divisor(size: int, limit: int) -> int:
 
 
 def widened(array: NDArray[Any]) -> FloatArray:
-    """float32 of an array that is float32 or float16, or uint16: the bits of bfloat16."""
+    """float32 of an array that is float32 or float16, or the bits of a type that numpy lacks.
+
+    uint16 holds bfloat16's bits, uint8 those of float8_e4m3fn.
+    """
+    if array.dtype == np.uint8:
+        decoded: FloatArray = _E4M3_VALUES[array]
+        return decoded
     if array.dtype != np.uint16:
         return array.astype(np.float32, copy=False)
     wide: FloatArray = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
@@ -107,7 +116,13 @@ def widened(array: NDArray[Any]) -> FloatArray:
 
 
 def narrowed(array: FloatArray, dtype: str) -> NDArray[Any]:
-    """float32 rounded to the nearest of `dtype`, ties to even; "bfloat16" as its bits, uint16."""
+    """float32 rounded to the nearest of `dtype`, ties to even.
+
+    "bfloat16" gives its bits, uint16. "float8_e4m3fn" gives its bits, uint8: what is larger than
+    448, infinities too, becomes 448, as in ONNX's QuantizeLinear.
+    """
+    if dtype == "float8_e4m3fn":
+        return _e4m3_bits(array)
     if dtype != "bfloat16":
         return array.astype(dtype, copy=False)
     bits = array.view(np.uint32)
@@ -117,32 +132,92 @@ def narrowed(array: FloatArray, dtype: str) -> NDArray[Any]:
     return np.where(np.isnan(array), np.uint16(0x7FC0), rounded)
 
 
-def quantise_rows(
-    weight: NDArray[np.floating], smooth: FloatArray | None = None
-) -> tuple[Int8Array, FloatArray]:
-    """Symmetric int8 per output channel: q = round(w / s), s = max|w_row| / 127.
+def _e4m3_bits(array: FloatArray) -> Uint8Array:
+    """Sign, 4 bits of exponent (bias 7), 3 of mantissa; no infinities, NaN is all ones.
 
-    Rounds half to even, as ONNX's QuantizeLinear does. A row of zeros gets scale 1.
+    https://arxiv.org/abs/2209.05433
+    """
+    bits = np.clip(array, -LEVELS["float8_e4m3fn"], LEVELS["float8_e4m3fn"]).view(np.uint32)
+    sign = (bits >> np.uint32(24)).astype(np.uint8) & np.uint8(0x80)
+    size = bits & np.uint32(0x7FFFFFFF)
+    odd = (size >> np.uint32(20)) & np.uint32(1)
+    # of fp32's exponent, bias 127, to bias 7; a carry out of the mantissa is the next exponent
+    normal = ((size + np.uint32(0x7FFFF) + odd) >> np.uint32(20)) - np.uint32(120 << 3)
+    # below 2^-6 the numbers lie 2^-9 apart, and their count is their bits
+    small = size < np.float32(2**-6).view(np.uint32)
+    subnormal = np.rint(np.where(small, size, 0).view(np.float32) * np.float32(2**9))
+    levels = np.where(small, subnormal.astype(np.uint32), normal)
+    levels[np.isnan(array)] = _E4M3_NAN
+    return levels.astype(np.uint8) | sign
+
+
+_E4M3_NAN = 0x7F
+
+
+def _e4m3_values() -> FloatArray:
+    bits = np.arange(256)
+    exponent, mantissa = (bits >> 3) & 15, bits & 7
+    size = np.where(exponent > 0, 8 + mantissa, mantissa) * 2.0 ** (np.maximum(exponent, 1) - 10)
+    size[bits & 0x7F == _E4M3_NAN] = np.nan
+    signed: FloatArray = np.where(bits >= 128, -size, size).astype(np.float32)
+    return signed
+
+
+_E4M3_VALUES = _e4m3_values()
+
+
+def quantise_rows(
+    weight: NDArray[np.floating],
+    smooth: FloatArray | None = None,
+    dtype: str = "int8",
+    scale_dtype: str = "float32",
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Symmetric 8 bits per output channel: q = round(w / s), s = max|w_row| / (127 or 448).
+
+    s is rounded to its type first: the levels are those of the scale that the graph multiplies by.
+    A rounded scale can be too small by 2^-9 of itself, and 127 · (1 + 2^-9) is still rounded to
+    127, as 448 · (1 + 2^-9) is to 448. Rounds half to even, as ONNX's QuantizeLinear does. A row of
+    zeros gets scale 1.
 
     Args:
         weight: merged weight [out, in]; quantise last, never add to a quantised weight.
         smooth: s [in]: W·diag(s) is quantised, for a graph that divides its input by s.
+        dtype: "int8" or "float8_e4m3fn".
+        scale_dtype: "float32" or "bfloat16", the type of the network's other values.
 
     Returns:
-        int8 [out, in] within ±127, and scales fp32 [out].
+        int8 [out, in] within ±127 or the bits of float8_e4m3fn, uint8 [out, in]; and scales [out]:
+        float32, or the bits of bfloat16, uint16.
     """
+    bands = [
+        _quantised(weight[first : first + _BAND], smooth, dtype, scale_dtype)
+        for first in range(0, len(weight), _BAND)
+    ]
+    levels, scales = zip(*bands, strict=True)
+    return np.concatenate(levels), np.concatenate(scales)
+
+
+# Rows that are quantised at once: whole matrices would need several times their size beside them.
+_BAND = 64
+
+
+def _quantised(
+    weight: NDArray[np.floating], smooth: FloatArray | None, dtype: str, scale_dtype: str
+) -> tuple[NDArray[Any], NDArray[Any]]:
     rows = weight.astype(np.float32, copy=False)
     if smooth is not None:
         rows = rows * smooth
+    largest = np.float32(LEVELS[dtype])
     amax = np.maximum(rows.max(axis=1), -rows.min(axis=1))
-    steps = (amax / np.float32(INT8_LEVELS)).astype(np.float32)
+    steps = widened(narrowed((amax / largest).astype(np.float32), scale_dtype))
     scales = np.where(steps > 0, steps, np.float32(1)).astype(np.float32)
     levels = rows / scales[:, None]
-    np.rint(levels, out=levels)
-    np.clip(levels, -INT8_LEVELS, INT8_LEVELS, out=levels)
-    return levels.astype(np.int8), scales
+    if dtype == "int8":
+        np.rint(levels, out=levels)
+        np.clip(levels, -largest, largest, out=levels)
+    return narrowed(levels, dtype), narrowed(scales, scale_dtype)
 
 
-def dequantise_rows(levels: Int8Array, scales: FloatArray) -> FloatArray:
-    """int8 [out, in] · scales [out] → fp32 [out, in], as ONNX's DequantizeLinear on axis 0."""
-    return levels.astype(np.float32) * scales[:, None]
+def dequantise_rows(levels: NDArray[Any], scales: NDArray[Any]) -> FloatArray:
+    """Levels [out, in] · scales [out], both as of `quantise_rows`, → fp32 [out, in]."""
+    return widened(levels) * widened(scales)[:, None]

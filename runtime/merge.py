@@ -1,21 +1,23 @@
 """A route's weights from the base and its experts: ahead in a build, or on demand (SPEC §3)."""
 
 import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from a2edit.kernels.reference import merge_weight, quantise_rows
+from a2edit.kernels.reference import LEVELS, merge_weight, quantise_rows
 from a2edit.runtime.engines.base import Array, TensorSpec, WeightSet
 from a2edit.runtime.errors import BundleError
 from a2edit.runtime.manifest import REBUILD, MergeEntry
 from a2edit.runtime.tensors import StoredTensor, map_tensors
 
 FLOATS = ("float32", "float16", "bfloat16")
+SCALES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,14 +30,15 @@ class _Linear:
     A: Array  # [N, r, in]
     B: Array  # [N, out, r]
     dtype: str  # of the graph's weight
-    smooth: Array | None  # [in], of a weight that becomes int8
+    scale_dtype: str | None  # of its scales, if it has 8 bits
+    smooth: Array | None  # [in], if it has 8 bits
 
     def merged(self, row: NDArray[np.float32], scale: float) -> dict[str, Array]:
-        wide = "float32" if self.dtype == "int8" else self.dtype
+        wide = "float32" if self.scale_dtype else self.dtype
         weight = merge_weight(self.base, self.A, self.B, row, scale, wide)
-        if self.dtype != "int8":
+        if self.scale_dtype is None:
             return {f"{self.name}.weight": weight}
-        levels, scales = quantise_rows(weight, self.smooth)
+        levels, scales = quantise_rows(weight, self.smooth, self.dtype, self.scale_dtype)
         return {f"{self.name}.weight": levels, f"{self.name}.scale": scales}
 
 
@@ -56,10 +59,11 @@ class RouteMerger:
     ) -> None:
         """Map `source` and compare it with `weights`, the routed weights of the dit graph.
 
-        "<linear>.weight" is float32, float16, bfloat16, or int8 with "<linear>.scale" float32
-        [out] beside it: of the merged weight times "<linear>.smooth" [in], if `source` has that.
-        Linears are merged by `threads` at a time (default: one a core, at most
-        8). Raises BundleError where the file is damaged or does not fit the graph.
+        "<linear>.weight" is float32, float16, bfloat16; or int8 or float8_e4m3fn with
+        "<linear>.scale" float32 or bfloat16 [out] beside it: of the merged weight times
+        "<linear>.smooth" [in], if `source` has that. `threads` linears are merged at a time
+        (default: one a core, at most 8). Raises BundleError where the file is damaged or does not
+        fit the graph.
         """
         self.entry = entry
         self.threads = threads or min(8, os.cpu_count() or 1)
@@ -78,15 +82,29 @@ class RouteMerger:
 
         fp32 accumulate, cast once, quantise last (SPEC §11.1); only active experts are read.
         """
+        tensors: dict[str, Array] = {}
+        for merged in self.each(table):
+            tensors |= merged
+        return WeightSet(name, tensors)
+
+    def each(self, table: NDArray[np.floating]) -> Iterator[dict[str, Array]]:
+        """The tensors of `merge` linear by linear, in the order of the entry's blocks.
+
+        At most `threads` linears lie in memory beside the one that the caller holds, so that a
+        route larger than memory can be written to a file.
+        """
         blocks, experts = self.shape
         if table.ndim != 2 or table.shape[0] < blocks or table.shape[1] != experts:
             raise ValueError(f"a table is [{blocks}, {experts}], got {list(table.shape)}")
         rows, scale = table.astype(np.float32), self.entry.scale
-        tensors: dict[str, Array] = {}
         with ThreadPoolExecutor(self.threads) as pool:
-            for merged in pool.map(lambda it: it.merged(rows[it.block], scale), self._linears):
-                tensors |= merged
-        return WeightSet(name, tensors)
+            ahead: deque[Future[dict[str, Array]]] = deque()
+            for linear in self._linears:
+                if len(ahead) == self.threads:
+                    yield ahead.popleft().result()
+                ahead.append(pool.submit(linear.merged, rows[linear.block], scale))
+            while ahead:
+                yield ahead.popleft().result()
 
 
 def _linears(
@@ -99,21 +117,30 @@ def _linears(
         spec = wanted.pop(f"{name}.weight", None)
         if spec is None:
             raise BundleError(f"the graph takes no {name}.weight")
-        if spec.dtype == "int8" and wanted.pop(f"{name}.scale", None) is None:
-            raise BundleError(f"the graph takes no {name}.scale beside an int8 weight")
+        scale_dtype = _scale_dtype(wanted, spec, name) if spec.dtype in LEVELS else None
         base, A, B = (_stored(stored, f"{name}.{part}") for part in ("weight", "A", "B"))
         experts, rank = A.shape[:2] if A.ndim == 3 else (0, 0)
         shapes = spec.shape, (experts, rank, spec.shape[-1]), (experts, spec.shape[0], rank)
         if not experts or (base.shape, A.shape, B.shape) != shapes:
             found = ", ".join(str(list(array.shape)) for array in (base, A, B))
             raise BundleError(f"{name} has {found} as weight, A and B; the graph takes {spec}")
-        smooth = _smooth(stored, name, base.shape[1]) if spec.dtype == "int8" else None
-        linears.append(_Linear(name, block, base, A, B, spec.dtype, smooth))
+        smooth = _smooth(stored, name, base.shape[1]) if scale_dtype else None
+        linears.append(_Linear(name, block, base, A, B, spec.dtype, scale_dtype, smooth))
     if wanted:
         raise BundleError(f"the graph takes {next(iter(wanted))}, of which nothing is known")
     if len({len(linear.A) for linear in linears}) != 1:
         raise BundleError("its linears have different numbers of experts, or there are none")
     return linears
+
+
+def _scale_dtype(wanted: dict[str, TensorSpec], weight: TensorSpec, name: str) -> str:
+    scale = wanted.pop(f"{name}.scale", None)
+    if scale is None:
+        raise BundleError(f"the graph takes no {name}.scale beside {weight}")
+    if scale.dtype not in SCALES or scale.shape != weight.shape[:1]:
+        allowed = " or ".join(SCALES)
+        raise BundleError(f"the graph takes {scale}; beside {weight} it must be {allowed}")
+    return scale.dtype
 
 
 def _smooth(stored: Mapping[str, StoredTensor], name: str, inner: int) -> Array | None:

@@ -17,11 +17,12 @@ from a2edit.runtime.engines.base import Array
 from a2edit.runtime.errors import BundleError
 from a2edit.runtime.manifest import REBUILD
 
-# Of each dtype in the file: its name, and numpy's type of the bytes (bfloat16 as its bits).
+# Of each dtype in the file: its name, and numpy's type of its bytes, or of its bits.
 DTYPES = {
     "F32": ("float32", "<f4"),
     "F16": ("float16", "<f2"),
     "BF16": ("bfloat16", "<u2"),
+    "F8_E4M3": ("float8_e4m3fn", "u1"),
     "I8": ("int8", "i1"),
     "U8": ("uint8", "u1"),
     "I32": ("int32", "<i4"),

@@ -19,7 +19,19 @@ from a2edit.runtime.errors import BundleError, EngineError
 
 Array: TypeAlias = NDArray[Any]
 
-DTYPES = ("float32", "float16", "bfloat16", "int8", "uint8", "int32", "int64", "bool")
+DTYPES = (
+    "float32",
+    "float16",
+    "bfloat16",
+    "float8_e4m3fn",
+    "int8",
+    "uint8",
+    "int32",
+    "int64",
+    "bool",
+)
+# numpy has no such types: their bits travel in these
+_BITS = {"bfloat16": "uint16", "float8_e4m3fn": "uint8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,5 +214,4 @@ def _checked(spec: TensorSpec, tensors: Mapping[str, Array], where: str) -> Arra
 
 
 def _numpy_name(dtype: str) -> str:
-    # numpy has no bfloat16: its bits travel as uint16
-    return "uint16" if dtype == "bfloat16" else dtype
+    return _BITS.get(dtype, dtype)

@@ -4,13 +4,16 @@ import hashlib
 import subprocess
 import sys
 
+import ml_dtypes
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
 from a2edit.kernels.reference import (
+    LEVELS,
     MATRIX_TILE,
     VECTOR_TILE,
     FloatArray,
@@ -84,23 +87,84 @@ def test_half_precision_bases_are_rounded_once() -> None:
     assert merge_weight(half, A, B, weights, 1.0).tobytes() == exact.astype(np.float16).tobytes()
 
 
+@pytest.mark.parametrize("scale", ["float32", "bfloat16"])
 @settings(max_examples=40, deadline=None)
-@given(SEEDS, st.floats(1e-6, 1e6))
-def test_quantised_rows_are_within_half_a_step(seed: int, size: float) -> None:
+@given(seed=SEEDS, size=st.floats(1e-6, 1e6))
+def test_quantised_rows_are_within_half_a_step(scale: str, seed: int, size: float) -> None:
     weight = (factors(seed)[0] * size).astype(np.float32)
-    levels, scales = quantise_rows(weight)
-    assert (levels.dtype.name, scales.dtype.name) == ("int8", "float32")
+    levels, scales = quantise_rows(weight, scale_dtype=scale)
+    kinds = levels.dtype.name, scales.dtype.name
+    assert kinds == ("int8", {"float32": "float32", "bfloat16": "uint16"}[scale])
     assert np.abs(levels.astype(int)).max(axis=1).tolist() == [127] * len(weight)
     gap = np.abs(dequantise_rows(levels, scales) - weight)
-    assert (gap <= scales[:, None] * 0.5001).all()
+    assert (gap <= widened(scales)[:, None] * 0.5001).all()
 
 
-def test_a_row_of_zeros_stays_zero() -> None:
-    levels, scales = quantise_rows(np.zeros((2, 3), np.float32))
+@pytest.mark.parametrize("scale", ["float32", "bfloat16"])
+@settings(max_examples=40, deadline=None)
+@given(seed=SEEDS, size=st.floats(1e-6, 1e6))
+def test_fp8_rows_are_within_half_a_place(scale: str, seed: int, size: float) -> None:
+    """Three bits of mantissa: 2^-4 of a value, or half of 2^-9 of the scale near zero."""
+    weight = (factors(seed)[0] * size).astype(np.float32)
+    levels, scales = quantise_rows(weight, dtype="float8_e4m3fn", scale_dtype=scale)
+    assert levels.dtype == np.uint8
+    assert np.abs(widened(levels)).max(axis=1).tolist() == [448] * len(weight)
+    gap = np.abs(dequantise_rows(levels, scales) - weight)
+    assert (gap <= np.maximum(np.abs(weight) * 0.0626, widened(scales)[:, None] * 2**-10)).all()
+
+
+@pytest.mark.parametrize("dtype", list(LEVELS))
+def test_levels_are_those_of_the_scale_that_is_stored(dtype: str) -> None:
+    """A scale is rounded before it divides; 130 rows are more than are quantised at once."""
+    weight = factors(0, inner=64, outer=130)[0]
+    levels, scales = quantise_rows(weight, dtype=dtype, scale_dtype="bfloat16")
+    exact = weight / widened(scales)[:, None]
+    nearest = narrowed(np.rint(exact) if dtype == "int8" else exact, dtype)
+    np.testing.assert_array_equal(levels, nearest)
+    assert not np.array_equal(widened(scales), quantise_rows(weight, dtype=dtype)[1])
+
+
+@pytest.mark.parametrize("dtype", list(LEVELS))
+@pytest.mark.parametrize("scale", ["float32", "bfloat16"])
+def test_a_row_of_zeros_stays_zero(dtype: str, scale: str) -> None:
+    levels, scales = quantise_rows(np.zeros((2, 3), np.float32), None, dtype, scale)
     assert not levels.any()
-    assert scales.tolist() == [1.0, 1.0]
+    assert widened(scales).tolist() == [1.0, 1.0]
+
+
+def test_levels_are_symmetric_and_ties_go_to_even() -> None:
     negative = quantise_rows(np.array([[-2.0, 1.0]], np.float32))[0]
     assert negative.tolist() == [[-127, 64]]  # 63.5 rounds to even
+
+
+def test_float8_is_the_nearest_of_every_bfloat16() -> None:
+    bits = np.arange(2**16, dtype=np.uint16)
+    values = widened(bits)
+    found = narrowed(values, "float8_e4m3fn")
+    saturated = np.clip(values, -448, 448)  # of both references, only torch's saturates
+    with np.errstate(invalid="ignore"):
+        expected = saturated.astype(ml_dtypes.float8_e4m3fn)
+    theirs = torch.from_numpy(saturated).to(torch.float8_e4m3fn).view(torch.uint8).numpy()
+    number = ~np.isnan(values)
+    np.testing.assert_array_equal(found[number], expected.view(np.uint8)[number])
+    np.testing.assert_array_equal(found[number], theirs[number])
+    assert (found[~number] & 0x7F == 0x7F).all()
+    np.testing.assert_array_equal(widened(found), expected.astype(np.float32))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.floats(-500, 500, width=32))
+def test_float8_is_rounded_once_from_float32(value: float) -> None:
+    number = np.array([value], np.float32)
+    expected = np.clip(number, -448, 448).astype(ml_dtypes.float8_e4m3fn)
+    assert narrowed(number, "float8_e4m3fn").tobytes() == expected.tobytes()
+
+
+def test_every_float8_is_its_own_nearest() -> None:
+    bits = np.arange(256, dtype=np.uint8)
+    expected = bits.view(ml_dtypes.float8_e4m3fn).astype(np.float32)
+    np.testing.assert_array_equal(widened(bits), expected)
+    np.testing.assert_array_equal(narrowed(widened(bits), "float8_e4m3fn"), bits)
 
 
 DTYPES = st.sampled_from(["float32", "float16", "bfloat16"])

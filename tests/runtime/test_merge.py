@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from a2edit.kernels.reference import merge_weight, narrowed, quantise_rows, widened
+from a2edit.kernels.reference import LEVELS, merge_weight, narrowed, quantise_rows, widened
 from a2edit.runtime.engines.base import TensorSpec, WeightSet
 from a2edit.runtime.errors import BundleError
 from a2edit.runtime.manifest import MergeEntry
-from a2edit.runtime.merge import RouteMerger
+from a2edit.runtime.merge import RouteMerger, _Linear
 from a2edit.runtime.tensors import map_tensors
 
 NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -53,12 +53,12 @@ def source(
     return MergeEntry(file=path.name, scale=SCALE, blocks=blocks)
 
 
-def specs(dtype: str = "float32") -> list[TensorSpec]:
+def specs(dtype: str = "float32", scale: str = "float32") -> list[TensorSpec]:
     found = []
     for name, (_, out, inner) in SHAPES.items():
         found.append(TensorSpec(f"{name}.weight", dtype, (out, inner)))
-        if dtype == "int8":
-            found.append(TensorSpec(f"{name}.scale", "float32", (out,)))
+        if dtype in LEVELS:
+            found.append(TensorSpec(f"{name}.scale", scale, (out,)))
     return found
 
 
@@ -75,24 +75,25 @@ def content(weights: WeightSet) -> dict[str, bytes]:
 @given(
     st.integers(0, 2**32 - 1),
     st.sampled_from(["float32", "float16", "bfloat16"]),
-    st.sampled_from(["float32", "float16", "bfloat16", "int8"]),
+    st.sampled_from(["float32", "float16", "bfloat16", "int8", "float8_e4m3fn"]),
+    st.sampled_from(["float32", "bfloat16"]),
     st.integers(1, 3),
 )
 def test_a_route_is_the_references_bytes(
-    tmp_path: Path, seed: int, stored: str, wanted: str, threads: int
+    tmp_path: Path, seed: int, stored: str, wanted: str, scale: str, threads: int
 ) -> None:
     path = tmp_path / "merge.safetensors"
     entry = source(path, seed, stored)
     before = path.read_bytes()
-    weights = RouteMerger(path, entry, specs(wanted), threads).merge(table(seed), "mine")
+    weights = RouteMerger(path, entry, specs(wanted, scale), threads).merge(table(seed), "mine")
     assert weights.name == "mine"
     assert list(weights.tensors) == [spec.name for spec in specs(wanted)]
     tensors = map_tensors(path).tensors
     for name, (block, *_) in SHAPES.items():
         base, A, B = (widened(tensors[f"{name}.{part}"].array) for part in ("weight", "A", "B"))
         merged = merge_weight(base, A, B, table(seed)[block], SCALE)
-        if wanted == "int8":
-            levels, scales = quantise_rows(merged)
+        if wanted in LEVELS:
+            levels, scales = quantise_rows(merged, None, wanted, scale)
             assert weights.tensors[f"{name}.scale"].tobytes() == scales.tobytes()
             assert weights.tensors[f"{name}.weight"].tobytes() == levels.tobytes()
         else:
@@ -100,6 +101,33 @@ def test_a_route_is_the_references_bytes(
             assert weights.tensors[f"{name}.weight"].dtype == expected.dtype
             assert weights.tensors[f"{name}.weight"].tobytes() == expected.tobytes()
     assert path.read_bytes() == before
+
+
+def test_linear_by_linear_it_is_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    merger = RouteMerger(path, source(path, 3), specs("float8_e4m3fn", "bfloat16"), threads=2)
+    parts = list(merger.each(table(3)))
+    assert [[*part] for part in parts] == [[f"{name}.weight", f"{name}.scale"] for name in SHAPES]
+    joined = WeightSet("r", {key: array for part in parts for key, array in part.items()})
+    assert content(joined) == content(merger.merge(table(3), "r"))
+
+
+def test_no_linear_is_merged_long_before_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    merge = _Linear.merged
+
+    def counted(linear: _Linear, *rest: Any) -> dict[str, np.ndarray]:
+        begun.append(linear.name)
+        return merge(linear, *rest)
+
+    monkeypatch.setattr(_Linear, "merged", counted)
+    parts = RouteMerger(tmp_path / "m", source(tmp_path / "m", 0), specs(), threads=1).each(
+        table(3)
+    )
+    assert list(next(parts)) == ["attn.to_q.weight"]
+    assert begun == ["attn.to_q"]
 
 
 def test_an_int8_weight_is_smoothed_before_it_is_quantised(tmp_path: Path) -> None:
@@ -193,6 +221,7 @@ def test_a_file_for_another_graph_is_refused(tmp_path: Path) -> None:
     for weights, message in (
         (specs()[1:], "the graph takes no attn.to_q.weight"),
         (specs("int8")[:1] + specs("int8")[2:], "the graph takes no attn.to_q.scale"),
+        (specs("int8", "float16"), r"attn.to_q.scale float16\[12\]; beside .* float32 or bfloat16"),
         ([*specs(), TensorSpec("more", "float32", (1,))], "the graph takes more, of which"),
         (
             [TensorSpec("attn.to_q.weight", "float32", (10, 12)), *specs()[1:]],
