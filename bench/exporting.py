@@ -88,7 +88,7 @@ def export_graph(checkpoint: Checkpoint, name: str, folder: Path) -> ExportCost:
     from a2edit.bench.worker import peak_resident_mb
     from a2edit.export.onnx_export import SHARED_FILE, onnx_from_module, save_onnx
     from a2edit.export.source import DIT
-    from a2edit.export.weights import places, shared_header, shared_parameters
+    from a2edit.export.weights import places, shared_parameters, shared_specs, tensor_header
     from a2edit.model.graphs import make_graphs
 
     start = time.perf_counter()
@@ -96,7 +96,7 @@ def export_graph(checkpoint: Checkpoint, name: str, folder: Path) -> ExportCost:
     routed = [f"{linear.name}.weight" for linear in checkpoint.linears] if name == DIT else ()
     model = onnx_from_module(graph, shared, routed)
     # The head says where parameters will lie: no more is needed of a file of many gigabytes.
-    (folder / SHARED_FILE).write_bytes(shared_header(shared))
+    (folder / SHARED_FILE).write_bytes(tensor_header(shared_specs(shared)))
     path = folder / f"{name}.onnx"
     save_onnx(model, places(folder / SHARED_FILE), path)
     seconds = time.perf_counter() - start

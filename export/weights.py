@@ -1,28 +1,46 @@
-"""Parameters as safetensors: what all routes share, and how narrow the others may be stored."""
+"""Parameters as safetensors: written tensor by tensor, so that none but one need be in memory."""
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from a2edit.model.checkpoint import FOLDERS, Checkpoint
 from a2edit.model.part_files import PartFiles
+from a2edit.runtime.engines.base import Array, TensorSpec
+from a2edit.runtime.tensors import DTYPES
+
+# The order in which safetensors' own writer lays types out, so that each tensor is aligned.
+_ORDER = (
+    "int64",
+    "float32",
+    "int32",
+    "bfloat16",
+    "float16",
+    "float8_e4m3fn",
+    "int8",
+    "uint8",
+    "bool",
+)
+_STORED = {name: kind for kind, (name, _) in DTYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor's bytes lie in a file."""
+    """Where a tensor's bytes lie in a file, and what they are (as in TensorSpec)."""
 
     offset: int
     bytes: int
+    dtype: str
 
 
 def places(path: Path) -> dict[str, Place]:
@@ -35,8 +53,64 @@ def places(path: Path) -> dict[str, Place]:
     for name, entry in header.items():
         if name != "__metadata__":
             first, last = entry["data_offsets"]
-            found[name] = Place(start + first, last - first)
+            found[name] = Place(start + first, last - first, DTYPES[entry["dtype"]][0])
     return found
+
+
+def tensor_header(specs: Iterable[TensorSpec]) -> bytes:
+    """The head of a safetensors file: wide types first, then in the order of names.
+
+    The bytes are those that the library's own writer puts there, which wants all tensors at once.
+    """
+    entries: dict[str, object] = {}
+    start = 0
+    for spec in sorted(specs, key=lambda spec: (_ORDER.index(spec.dtype), spec.name)):
+        end = start + spec.nbytes
+        stored = _STORED[spec.dtype]
+        entries[spec.name] = {
+            "dtype": stored,
+            "shape": [*spec.shape],
+            "data_offsets": [start, end],
+        }
+        start = end
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+class TensorFile:
+    """A safetensors file whose tensors are written in any order, one at a time.
+
+    A context manager; the file is whole when it ends.
+    """
+
+    def __init__(self, path: Path, specs: Iterable[TensorSpec]) -> None:
+        """Write the head of `path`; `specs` are all that it will hold."""
+        self._specs = {spec.name: spec for spec in specs}
+        self._left = set(self._specs)
+        path.write_bytes(tensor_header(self._specs.values()))
+        self._places = places(path)
+        self._stream = path.open("r+b")
+
+    def write(self, name: str, array: Array) -> None:
+        """Put a tensor, as numpy holds its dtype (bfloat16 as uint16), in its place."""
+        spec, place = self._specs[name], self._places[name]
+        assert (array.shape, array.nbytes) == (spec.shape, spec.nbytes), f"{spec}: {array.shape}"
+        self._left.remove(name)
+        self._stream.seek(place.offset)
+        self._stream.write(np.ascontiguousarray(array).data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stream.close()
+        assert kind or not self._left, f"not written: {sorted(self._left)[:3]}"
 
 
 def shared_parameters(checkpoint: Checkpoint) -> dict[str, Tensor]:
@@ -52,21 +126,9 @@ def shared_parameters(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return found
 
 
-def shared_header(parameters: Mapping[str, Tensor]) -> bytes:
-    """The head of the shared file: parameters as fp32, in the order of their names.
-
-    The bytes are those that safetensors' own writer puts there, which wants all tensors at once.
-    """
-    entries: dict[str, object] = {}
-    start = 0
-    for name, parameter in sorted(parameters.items()):
-        end = start + 4 * parameter.numel()
-        offsets = [start, end]
-        entries[name] = {"dtype": "F32", "shape": [*parameter.shape], "data_offsets": offsets}
-        start = end
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text
+def shared_specs(parameters: Mapping[str, Tensor]) -> list[TensorSpec]:
+    """The shared file's contents: every parameter as fp32."""
+    return [TensorSpec(name, "float32", tuple(it.shape)) for name, it in parameters.items()]
 
 
 def save_shared(outline: Checkpoint, folder: Path, path: Path) -> None:
@@ -84,22 +146,18 @@ def save_shared(outline: Checkpoint, folder: Path, path: Path) -> None:
     modules = outline.modules()
     parts = {name.partition(".")[0] for name in shared}
     files = {part: PartFiles.of(folder / FOLDERS[part], modules[part]) for part in sorted(parts)}
-    with path.open("wb") as stream:
-        stream.write(shared_header(shared))
+    with TensorFile(path, shared_specs(shared)) as file:
         for name in sorted(shared):
             part, _, own = name.partition(".")
-            stream.write(_array(files[part].read(own)).data)
+            file.write(name, array_of(files[part].read(own).float()))
 
 
-def narrowest(tensor: Tensor) -> Tensor:
-    """A copy in the narrowest of fp16, bf16 and fp32 that holds every value exactly."""
-    wide = tensor.detach().float().contiguous()
-    for dtype in (torch.float16, torch.bfloat16):
-        if torch.equal((small := wide.to(dtype)).float(), wide):
-            return small
-    return wide.clone()
+def dtype_name(dtype: torch.dtype) -> str:
+    """As TensorSpec names it."""
+    return str(dtype).removeprefix("torch.")
 
 
-def _array(tensor: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = tensor.detach().float().contiguous().numpy()
-    return array
+def array_of(tensor: Tensor) -> Array:
+    """A tensor as numpy holds it: bfloat16 as its bits, uint16."""
+    plain = tensor.detach().contiguous()
+    return (plain.view(torch.uint16) if plain.dtype == torch.bfloat16 else plain).numpy()

@@ -14,11 +14,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -85,8 +86,84 @@ class LoraPair:
 class _Module:
     """Where a file keeps one module: keys of "A", "B" and "alpha", and the linears of B's rows."""
 
+    name: str
     linears: list[RoutedLinear]
     keys: dict[str, str] = field(default_factory=dict)
+    rank: int = 0
+    scale: float = 1.0
+    dtypes: tuple[torch.dtype, torch.dtype] = (torch.float32, torch.float32)  # of A and B
+
+
+@dataclass(frozen=True, slots=True)
+class LoraFile:
+    """One expert's file, of which only the head and every α are in memory.
+
+    Attributes:
+        path: of the file.
+        modules: linear's name → where the file keeps it; what the file leaves out is not there.
+    """
+
+    path: Path
+    modules: Mapping[str, _Module]
+
+    @classmethod
+    def of(
+        cls, path: Path, linears: dict[str, RoutedLinear], alpha: float | None = None
+    ) -> LoraFile:
+        """Read what a safetensors file holds.
+
+        Args:
+            path: the file.
+            linears: by name, those that may carry experts.
+            alpha: α of the whole adapter; None: the file's `.alpha` or metadata, or else r.
+
+        Raises:
+            CheckpointError: a key that names no such linear, an adapter kind other than plain
+                LoRA, a linear named twice, half of a pair, a wrong shape, an α that is no
+                positive number.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                modules = _modules(path, list(file.keys()), linears)
+                if alpha is None:
+                    alpha = _metadata_alpha(path, file.metadata() or {})
+                _check(path, file, modules, alpha)
+                for module in modules:
+                    _describe(path, file, module, alpha)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
+        return cls(path, {linear.name: module for module in modules for linear in module.linears})
+
+    def dtypes(self, name: str) -> tuple[torch.dtype, torch.dtype]:
+        """Of A and B of a linear, as they are stored."""
+        return self.modules[name].dtypes
+
+    def scale(self, name: str) -> float:
+        """α/r of a linear."""
+        return self.modules[name].scale
+
+    def read(self, name: str) -> LoraPair:
+        """The factors of a linear that the file holds.
+
+        Raises:
+            CheckpointError: the file cannot be read any more.
+        """
+        module = self.modules[name]
+        place = [linear.name for linear in module.linears].index(name)
+        linear = module.linears[place]
+        first = sum(before.out_features for before in module.linears[:place])
+        try:
+            with safe_open(self.path, "pt") as file:
+                A = file.get_tensor(module.keys["A"])
+                B = file.get_slice(module.keys["B"])[first : first + linear.out_features]
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{self.path} cannot be read as safetensors: {error}") from error
+        return LoraPair(linear, module.name, A, B, module.scale)
+
+
+def stored_dtype(name: str) -> torch.dtype:
+    """torch's type that holds what safetensors calls `name` and a model loads as floats."""
+    return {"F16": torch.float16, "BF16": torch.bfloat16}.get(name, torch.float32)
 
 
 def check_peft_config(config: dict[str, Any], source: str, *, ranks_differ: bool = False) -> None:
@@ -107,34 +184,7 @@ def check_peft_config(config: dict[str, Any], source: str, *, ranks_differ: bool
             )
 
 
-def read_lora(
-    path: Path, linears: dict[str, RoutedLinear], alpha: float | None = None
-) -> Iterator[LoraPair]:
-    """The factors of each linear that a safetensors file holds, one module in memory at a time.
-
-    Args:
-        path: the file.
-        linears: by name, those that may carry experts.
-        alpha: α of the whole adapter; None: the file's `.alpha` or metadata, or else r.
-
-    Raises:
-        CheckpointError: a key that names no such linear, an adapter kind other than plain LoRA, a
-            linear named twice, half of a pair, a wrong shape; before anything is yielded, save
-            for an α that is no positive number.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            modules = _modules(path, list(file.keys()), linears)
-            if alpha is None:
-                alpha = _metadata_alpha(path, file.metadata() or {})
-            _check(path, file, modules, alpha)
-            for name, module in modules.items():
-                yield from _pairs(path, file, name, module, alpha)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors: {error}") from error
-
-
-def _modules(path: Path, keys: list[str], linears: dict[str, RoutedLinear]) -> dict[str, _Module]:
+def _modules(path: Path, keys: list[str], linears: dict[str, RoutedLinear]) -> list[_Module]:
     """Group a file's keys by module, or refuse the first that is no plain LoRA of ours."""
     by_module = linears_by_module(linears)
     modules: dict[str, _Module] = {}
@@ -146,7 +196,7 @@ def _modules(path: Path, keys: list[str], linears: dict[str, RoutedLinear]) -> d
                 f"the first is {min(linears)} (or the same in BFL's, XLabs' or kohya's names)"
             )
         where = [linears[linear] for linear in by_module[bare]]
-        module = modules.setdefault(name, _Module(where))
+        module = modules.setdefault(name, _Module(name, where))
         if letter in module.keys:
             raise CheckpointError(
                 f"{path}: {module.keys[letter]} and {key} are both {letter} of {bare}; "
@@ -155,7 +205,7 @@ def _modules(path: Path, keys: list[str], linears: dict[str, RoutedLinear]) -> d
         module.keys[letter] = key
     if not modules:
         raise CheckpointError(f"{path} holds no tensors; an expert must cover at least one linear")
-    return modules
+    return list(modules.values())
 
 
 def _parse(path: Path, key: str) -> tuple[str, str]:
@@ -197,10 +247,10 @@ def _metadata_alpha(path: Path, metadata: dict[str, str]) -> float | None:
     return found
 
 
-def _check(path: Path, file: Any, modules: dict[str, _Module], alpha: float | None) -> None:
+def _check(path: Path, file: Any, modules: list[_Module], alpha: float | None) -> None:
     """Every pair whole and of the model's sizes, every linear named once, one source of α."""
     owner: dict[str, str] = {}
-    for name, module in modules.items():
+    for module in modules:
         if missing := {"A", "B"} - module.keys.keys():
             has = " and ".join(module.keys.values())
             raise CheckpointError(f"{path}: {has} lacks its {' and '.join(sorted(missing))}")
@@ -210,8 +260,8 @@ def _check(path: Path, file: Any, modules: dict[str, _Module], alpha: float | No
                 "both say α; remove one of them"
             )
         for linear in module.linears:
-            if (other := owner.setdefault(linear.name, name)) != name:
-                raise CheckpointError(f"{path}: {other} and {name} both cover {linear.name}")
+            if (other := owner.setdefault(linear.name, module.name)) != module.name:
+                raise CheckpointError(f"{path}: {other} and {module.name} both cover {linear.name}")
         a, b = (tuple(file.get_slice(module.keys[letter]).get_shape()) for letter in "AB")
         rank = a[0] if a else 0
         rows = sum(linear.out_features for linear in module.linears)
@@ -223,16 +273,14 @@ def _check(path: Path, file: Any, modules: dict[str, _Module], alpha: float | No
                 raise CheckpointError(f"{path}: {key} has shape {shape}, expected {expected}")
 
 
-def _pairs(
-    path: Path, file: Any, name: str, module: _Module, alpha: float | None
-) -> Iterator[LoraPair]:
-    A, B = (file.get_tensor(module.keys[letter]) for letter in "AB")
+def _describe(path: Path, file: Any, module: _Module, alpha: float | None) -> None:
+    """Note a module's scale, which its own α comes before, and its stored dtypes."""
     if key := module.keys.get("alpha"):
         value = file.get_tensor(key)
         alpha = float(value.item()) if value.numel() == 1 else math.nan
         if not (math.isfinite(alpha) and alpha > 0):
             raise CheckpointError(f"{path}: {key} is {value.tolist()}; α is one positive number")
-    scale = 1.0 if alpha is None else alpha / A.shape[0]
-    rows = [linear.out_features for linear in module.linears]
-    for linear, part in zip(module.linears, B.split(rows), strict=True):
-        yield LoraPair(linear, name, A, part, scale)
+    A, B = (file.get_slice(module.keys[letter]) for letter in "AB")
+    module.rank = A.get_shape()[0]
+    module.scale = 1.0 if alpha is None else alpha / module.rank
+    module.dtypes = stored_dtype(A.get_dtype()), stored_dtype(B.get_dtype())

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from a2edit.model.adapter_files import stored_dtype
 from a2edit.runtime.errors import CheckpointError
 
 # What diffusers, transformers and we call the file, or the index of its shards.
@@ -59,17 +63,33 @@ class PartFiles:
         """
         key = self._key(name)
         path, shape = self.files[key], self.module.get_parameter(name).shape
-        try:
-            # Opened once a parameter: what is mapped would stay in memory as long as it is open.
-            with safe_open(path, "pt") as file:
-                tensor: Tensor = file.get_tensor(key)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: {key} cannot be read: {error}") from error
+        with self._opened(key) as file:
+            tensor: Tensor = file.get_tensor(key).to(_float_type(file, key))
         if tensor.shape != shape:
             raise CheckpointError(
                 f"{path}: {key} is {list(tensor.shape)}; by its config.json it is {list(shape)}"
             )
         return tensor
+
+    def dtype(self, name: str) -> torch.dtype:
+        """What `read` gives it as: fp16, bf16, or fp32; known without reading it.
+
+        Raises:
+            CheckpointError: the files do not have it, or its file is damaged.
+        """
+        key = self._key(name)
+        with self._opened(key) as file:
+            return _float_type(file, key)
+
+    @contextmanager
+    def _opened(self, key: str) -> Iterator[Any]:
+        """The file of a key: once a parameter, since what is mapped stays in memory till then."""
+        path = self.files[key]
+        try:
+            with safe_open(path, "pt") as file:
+                yield file
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: {key} cannot be read: {error}") from error
 
     def _key(self, name: str) -> str:
         """What the files call a parameter, which may be by another name of a tied one."""
@@ -82,6 +102,10 @@ class PartFiles:
             if key in self.files:
                 return key
         raise CheckpointError(f"{self.folder}: none of its safetensors files has {name}")
+
+
+def _float_type(file: Any, key: str) -> torch.dtype:
+    return stored_dtype(file.get_slice(key).get_dtype())
 
 
 def _keys(path: Path) -> list[str]:

@@ -10,13 +10,16 @@ write such a checkpoint as PEFT, load it and save it.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
-from a2edit.model.adapter_files import LoraPair, check_peft_config, read_lora
+from a2edit.model.adapter_files import LoraFile, LoraPair, check_peft_config
 from a2edit.model.experts import ExpertBank, RoutedLinear
 from a2edit.runtime.errors import CheckpointError
 
@@ -50,38 +53,87 @@ def save_experts(bank: ExpertBank, folder: Path, dtype: torch.dtype = torch.floa
         save_file(tensors, target / _WEIGHTS, metadata={"format": "pt"})
 
 
+@dataclass(frozen=True, slots=True)
+class ExpertFiles:
+    """The experts folder, read one linear at a time: full-size experts need not fit in memory.
+
+    Attributes:
+        files: of every expert.
+        linears: by name.
+        rank, alpha: that factors are given at.
+    """
+
+    files: tuple[LoraFile, ...]
+    linears: dict[str, RoutedLinear]
+    rank: int
+    alpha: float
+
+    @classmethod
+    def of(
+        cls, folder: Path, linears: list[RoutedLinear], experts: int, rank: int, alpha: float
+    ) -> ExpertFiles:
+        """Find `experts` LoRA adapters, and read what they hold.
+
+        Raises:
+            CheckpointError: an expert is missing or given twice, its file cannot be read, names
+                what carries no experts, or is of an adapter kind that cannot be merged linearly
+                (DoRA, rsLoRA, biases, …); a PEFT folder leaves a linear out, or has another rank
+                or α.
+        """
+        named = {linear.name: linear for linear in linears}
+        files = []
+        for expert in range(experts):
+            path, is_peft = _find(folder, f"expert_{expert:02d}")
+            if is_peft:
+                _check_config(path.with_name(_CONFIG), rank, alpha)
+            file = LoraFile.of(path, named, alpha if is_peft else None)
+            if is_peft and (left := named.keys() - file.modules.keys()):
+                raise CheckpointError(f"{path}: {min(left)} is missing; every expert must cover it")
+            if is_peft:
+                _check_ranks(file, rank)
+            files.append(file)
+        return cls(tuple(files), named, rank, alpha)
+
+    def dtypes(self, name: str) -> tuple[torch.dtype, torch.dtype]:
+        """Of A and B as `read` gives them: the files' own where they agree, else fp32."""
+        holders = [file for file in self.files if name in file.modules]
+        stored = [file.dtypes(name) for file in holders] or [(torch.float16, torch.float16)]
+        A, B = (reduce(torch.promote_types, kinds) for kinds in zip(*stored, strict=True))
+        scaled = any(file.scale(name) != self.alpha / self.rank for file in holders)
+        return A, torch.float32 if scaled else B
+
+    def read(self, name: str) -> tuple[Tensor, Tensor]:
+        """The factors of one linear: A [N, r, in] and B [N, out, r].
+
+        A lower rank is padded with zeros, and a file's own α/r folded into B: ΔW is the file's.
+
+        Raises:
+            CheckpointError: a rank is above this one, or a file cannot be read any more.
+        """
+        linear, (kind_A, kind_B) = self.linears[name], self.dtypes(name)
+        A = torch.zeros(len(self.files), self.rank, linear.in_features, dtype=kind_A)
+        B = torch.zeros(len(self.files), linear.out_features, self.rank, dtype=kind_B)
+        for expert, file in enumerate(self.files):
+            if name in file.modules:
+                _place(A[expert], B[expert], file.read(name), self.alpha, file.path)
+        return A, B
+
+
 def load_experts(
     folder: Path, linears: list[RoutedLinear], experts: int, rank: int, alpha: float
 ) -> ExpertBank:
-    """Read `experts` LoRA adapters into one bank of this rank and α.
-
-    A lower rank is padded with zeros, and a file's own α/r folded into B: ΔW is the file's.
+    """Read `experts` LoRA adapters into one bank of this rank and α, fp32.
 
     Raises:
-        CheckpointError: an expert is missing or given twice, its file cannot be read, names what
-            carries no experts, has a rank above the bank's, or is of an adapter kind that cannot
-            be merged linearly (DoRA, rsLoRA, biases, …); a PEFT folder leaves a linear out, or
-            has another rank or α.
+        CheckpointError: as `ExpertFiles` does.
     """
     bank = ExpertBank(linears, experts, rank, alpha)
-    for expert in range(experts):
-        path, is_peft = _find(folder, f"expert_{expert:02d}")
-        if is_peft:
-            _check_config(path.with_name(_CONFIG), rank, alpha)
-        left = set(bank.linears)
-        for pair in read_lora(path, bank.linears, alpha if is_peft else None):
-            if is_peft and pair.A.shape[0] != rank:
-                raise CheckpointError(
-                    f"{path}: {pair.module} has shape {tuple(pair.A.shape)} in A, "
-                    f"expected {(rank, pair.linear.in_features)} (rank {rank})"
-                )
-            _place(bank, expert, pair, path)
-            left.remove(pair.linear.name)
-        if left and is_peft:
-            raise CheckpointError(f"{path}: {min(left)} is missing; every expert must cover it")
-        for name in left:
-            with torch.no_grad():
-                bank.pair(name).A[expert].zero_()
+    files = ExpertFiles.of(folder, linears, experts, rank, alpha)
+    for name in bank.linears:
+        A, B = files.read(name)
+        with torch.no_grad():
+            bank.pair(name).A.copy_(A)
+            bank.pair(name).B.copy_(B)
     return bank
 
 
@@ -105,30 +157,37 @@ def _find(folder: Path, name: str) -> tuple[Path, bool]:
     return files[0], is_peft
 
 
-@torch.no_grad()
-def _place(bank: ExpertBank, expert: int, pair: LoraPair, path: Path) -> None:
-    """Put one linear's factors into the bank at the bank's rank and scale."""
-    A, B = pair.A, pair.B
-    if len(A) > bank.rank:
+def _place(A: Tensor, B: Tensor, pair: LoraPair, alpha: float, path: Path) -> None:
+    """Put one linear's factors into zeros A [r, in] and B [out, r], at α/r of these."""
+    given_A, given_B, limit = pair.A, pair.B, len(A)
+    if len(given_A) > limit:
         # Where q, k and v were trained apart and stored fused (kohya's split_qkv), B is blocks on
         # a diagonal: most of a linear's share of the rank is zero, and leaving that out is exact.
-        A, B = A.float(), B.float()
-        used = (A != 0).any(1) & (B != 0).any(0)
-        A, B = A[used], B[:, used]
-    if (rank := len(A)) > bank.rank:
+        used = (given_A != 0).any(1) & (given_B != 0).any(0)
+        given_A, given_B = given_A[used], given_B[:, used]
+    if (rank := len(given_A)) > limit:
         raise CheckpointError(
-            f"{path}: {pair.module} has rank {rank}; mot_config.json says {bank.rank}. Raise "
-            f"rank there to {rank} and alpha to {bank.alpha * rank / bank.rank:g} (lower ranks are "
+            f"{path}: {pair.module} has rank {rank}; mot_config.json says {limit}. Raise "
+            f"rank there to {rank} and alpha to {alpha * rank / limit:g} (lower ranks are "
             "padded, but PEFT folders have to be given the new rank themselves), or resize the "
-            f"file to rank {bank.rank} (an SVD of B A, as kohya's resize_lora.py does)"
+            f"file to rank {limit} (an SVD of B A, as kohya's resize_lora.py does)"
         )
-    target = bank.pair(pair.linear.name)
-    target.A[expert, :rank], target.A[expert, rank:] = A, 0
-    target.B[expert, :, :rank] = B  # the rest of B is zero in a new bank
-    if pair.scale != bank.scale:
-        if not bank.scale:
+    A[:rank], B[:, :rank] = given_A, given_B
+    if pair.scale != (scale := alpha / limit):
+        if not scale:
             raise CheckpointError(f"{path}: mot_config.json says alpha 0, at which no expert acts")
-        target.B[expert].mul_(pair.scale / bank.scale)
+        B.mul_(pair.scale / scale)
+
+
+def _check_ranks(file: LoraFile, rank: int) -> None:
+    """A PEFT folder's tensors have the rank that its config says."""
+    for module in file.modules.values():
+        if module.rank != rank:
+            inner = module.linears[0].in_features
+            raise CheckpointError(
+                f"{file.path}: {module.keys['A']} has shape {(module.rank, inner)}, "
+                f"expected {(rank, inner)} (rank {rank})"
+            )
 
 
 def _check_config(path: Path, rank: int, alpha: float) -> None:

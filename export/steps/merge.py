@@ -10,9 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from safetensors.numpy import save_file
-
 from a2edit.export.files import read_json, write_json
 from a2edit.export.steps.calibrate import read_smooth
 from a2edit.runtime.engines.base import TensorSpec
@@ -24,30 +21,46 @@ if TYPE_CHECKING:
     from a2edit.export.source import Source
 
 MERGE_FILE = "merge.safetensors"
+PARTS = ("weight", "A", "B")  # of each linear in it
 
 
 def save_merge_source(folder: Path, source: Source, ranges: Path | None = None) -> None:
-    """merge.safetensors, each tensor as narrow as its values allow, and merge.json.
+    """merge.safetensors, each tensor as the checkpoint stores it, and merge.json.
 
-    `ranges` is the ranges step's folder, for an int8 denoiser.
+    One linear is in memory at a time. `ranges` is the ranges step's folder, for an int8 denoiser.
+
+    Raises:
+        CheckpointError: a weight or an expert is missing, damaged or of another shape.
     """
-    import torch
-    from safetensors.torch import save_file as save_tensors
+    from a2edit.export.weights import TensorFile, array_of, dtype_name
+    from a2edit.model.checkpoint import FOLDERS
+    from a2edit.model.part_files import PartFiles
+    from a2edit.model.peft_files import ExpertFiles
 
-    from a2edit.export.weights import narrowest
-
-    checkpoint = source.checkpoint
-    bank, tensors = checkpoint.experts, {}
-    for linear in checkpoint.linears:
-        pair = bank.pair(linear.name)
-        weight = checkpoint.transformer.get_parameter(f"{linear.name}.weight")
-        for part, tensor in (("weight", weight), ("A", pair.A), ("B", pair.B)):
-            tensors[f"{linear.name}.{part}"] = narrowest(tensor)
+    outline = source.outline
+    config, linears = outline.config, outline.linears
+    base = PartFiles.of(source.folder / FOLDERS["transformer"], outline.transformer)
+    experts = ExpertFiles.of(
+        source.folder / "experts", linears, config.num_experts, config.rank, config.alpha
+    )
     smooth = read_smooth(ranges) if ranges else {}
-    tensors |= {name: torch.from_numpy(array) for name, array in smooth.items()}
-    save_tensors(dict(sorted(tensors.items())), folder / MERGE_FILE)
-    blocks = {linear.name: linear.block for linear in checkpoint.linears}
-    write_json(folder / "merge.json", {"scale": bank.scale, "blocks": blocks})
+    specs = [TensorSpec(name, "float32", array.shape) for name, array in smooth.items()]
+    for linear in linears:
+        out, inner = linear.out_features, linear.in_features
+        kinds = base.dtype(f"{linear.name}.weight"), *experts.dtypes(linear.name)
+        many = len(experts.files)
+        shapes = (out, inner), (many, config.rank, inner), (many, out, config.rank)
+        for part, kind, shape in zip(PARTS, kinds, shapes, strict=True):
+            specs.append(TensorSpec(f"{linear.name}.{part}", dtype_name(kind), shape))
+    with TensorFile(folder / MERGE_FILE, specs) as file:
+        for name, array in smooth.items():
+            file.write(name, array)
+        for linear in linears:
+            tensors = base.read(f"{linear.name}.weight"), *experts.read(linear.name)
+            for part, tensor in zip(PARTS, tensors, strict=True):
+                file.write(f"{linear.name}.{part}", array_of(tensor))
+    blocks = {linear.name: linear.block for linear in linears}
+    write_json(folder / "merge.json", {"scale": config.alpha / config.rank, "blocks": blocks})
 
 
 def read_merge_entry(folder: Path, file: str) -> MergeEntry:
@@ -61,7 +74,9 @@ def save_weight_set(folder: Path, merge: Path, weights: Sequence[TensorSpec], ro
     fp32 and bf16: "<linear>.weight" fp32 [out, in] (a bf16 engine rounds it by itself). int8: of
     quantised linears, int8 [out, in] and "<linear>.scale" fp32 [out].
     """
+    from a2edit.export.weights import TensorFile
+
     merger = RouteMerger(merge / MERGE_FILE, read_merge_entry(merge, MERGE_FILE), weights)
-    tensors = merger.merge(route.table, route.name).tensors
-    arrays = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
-    save_file(arrays, folder / f"{route.name}.safetensors")
+    with TensorFile(folder / f"{route.name}.safetensors", weights) as file:
+        for name, array in merger.merge(route.table, route.name).tensors.items():
+            file.write(name, array)

@@ -1,13 +1,18 @@
 """Built ahead or merged on demand, a route's weights are the same bytes (SPEC §11.1)."""
 
+import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file
+from safetensors.torch import load_file as load_torch
+from safetensors.torch import save_file as save_torch
 
 from a2edit.calibration.routes import Route
 from a2edit.export.source import Source
@@ -17,10 +22,12 @@ from a2edit.export.steps.merge import (
     save_merge_source,
     save_weight_set,
 )
-from a2edit.export.weights import narrowest
+from a2edit.export.weights import TensorFile
 from a2edit.kernels.reference import quantise_rows
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import merged_state
+from a2edit.model.part_files import PartFiles
+from a2edit.model.peft_files import ExpertFiles
 from a2edit.runtime.engines.base import TensorSpec
 
 
@@ -45,20 +52,6 @@ def test_what_is_merged_from_is_stored_as_the_checkpoint_is(
                 assert np.array_equal(found.astype(np.float32), tensor.detach().numpy())
                 names.remove(f"{linear.name}.{part}")
     assert not names
-
-
-def test_a_tensor_is_stored_as_narrow_as_its_values_allow() -> None:
-    half = torch.tensor([1.0, -0.333251953125, 2**-24, -0.0])
-    wide_range = torch.tensor([1.0, 2.0**100, -0.0])
-    fine = torch.tensor([1.0, 1 + 2**-23])
-    for tensor, dtype in (
-        (half, torch.float16),
-        (wide_range, torch.bfloat16),
-        (fine, torch.float32),
-    ):
-        found = narrowest(tensor)
-        assert found.dtype == dtype
-        assert found.float().numpy().tobytes() == tensor.numpy().tobytes()
 
 
 def test_int8_sets_are_the_merge_quantised_last(
@@ -109,7 +102,49 @@ def test_the_entry_says_which_row_of_a_table_a_linear_reads(
     assert entry.blocks == {linear.name: linear.block for linear in checkpoint.linears}
 
 
-@pytest.mark.parametrize("value", [float("inf"), float("nan")])
-def test_what_is_not_finite_is_kept_as_it_is(value: float) -> None:
-    found = narrowest(torch.tensor([1.0, value]))
-    np.testing.assert_array_equal(found.float().numpy(), np.array([1.0, value], np.float32))
+def test_the_source_is_read_a_linear_at_a_time(
+    checkpoint: Checkpoint, checkpoint_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[weakref.ref[torch.Tensor]] = []
+    most, write = 0, TensorFile.write
+
+    def watched(self: TensorFile, name: str, array: np.ndarray) -> None:
+        nonlocal most
+        most = max(most, sum(ref() is not None for ref in held))
+        write(self, name, array)
+
+    def noted(read: Callable[..., Any]) -> Callable[..., Any]:
+        def reading(*arguments: Any) -> Any:
+            found = read(*arguments)
+            held.extend(map(weakref.ref, found if isinstance(found, tuple) else (found,)))
+            return found
+
+        return reading
+
+    monkeypatch.setattr(TensorFile, "write", watched)
+    for files in (PartFiles, ExpertFiles):
+        monkeypatch.setattr(files, "read", noted(files.read))
+    monkeypatch.delattr(Checkpoint, "load")
+    save_merge_source(tmp_path, Source(checkpoint_folder))
+    assert len(held) == 3 * len(checkpoint.linears)
+    assert most == 3
+
+
+def test_mixed_types_are_stored_in_one_that_holds_both(
+    checkpoint: Checkpoint, checkpoint_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint_folder, folder)
+    path = folder / "experts/expert_02/adapter_model.safetensors"
+    name = checkpoint.linears[0].name
+    mine = {f"base_model.model.{name}.lora_{letter}.weight" for letter in "AB"}
+    save_torch({k: v.bfloat16() if k in mine else v for k, v in load_torch(path).items()}, path)
+    save_merge_source(tmp_path, Source(folder))
+    loaded = Checkpoint.load(folder)
+    with safe_open(tmp_path / MERGE_FILE, "np") as stored:
+        for linear in checkpoint.linears:
+            pair = loaded.experts.pair(linear.name)
+            for part, tensor in (("A", pair.A), ("B", pair.B)):
+                found = stored.get_tensor(f"{linear.name}.{part}")
+                assert found.dtype == ("float32" if linear.name == name else "float16")
+                assert np.array_equal(found.astype(np.float32), tensor.numpy())

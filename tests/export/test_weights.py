@@ -10,10 +10,20 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from a2edit.export.weights import places, save_shared, shared_header, shared_parameters
+from a2edit.export.weights import (
+    TensorFile,
+    array_of,
+    dtype_name,
+    places,
+    save_shared,
+    shared_parameters,
+    shared_specs,
+    tensor_header,
+)
 from a2edit.model.checkpoint import FOLDERS, Checkpoint
 from a2edit.model.part_files import PartFiles
 from a2edit.model.weightless import FLUX_FILL, fake_checkpoint, outline, without_weights
+from a2edit.runtime.engines.base import TensorSpec
 
 
 def test_the_bytes_are_those_of_safetensors(
@@ -23,6 +33,26 @@ def test_the_bytes_are_those_of_safetensors(
     whole = {key: value.contiguous() for key, value in shared_parameters(checkpoint).items()}
     save_file(whole, tmp_path / "whole")
     assert (tmp_path / "streamed").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_every_type_is_laid_out_as_safetensors_does(tmp_path: Path) -> None:
+    small = [torch.bool, torch.uint8, torch.int8, torch.float16, torch.bfloat16]
+    kinds = [*small, torch.int32, torch.float32, torch.int64]
+    whole = {
+        f"{name}{place}": torch.full((2, place), place % 2).to(kind)
+        for place, kind in enumerate(kinds)
+        for name in "ba"
+    }
+    specs = [TensorSpec(n, dtype_name(t.dtype), tuple(t.shape)) for n, t in whole.items()]
+    with TensorFile(tmp_path / "streamed", specs) as file:
+        for name, tensor in whole.items():
+            file.write(name, array_of(tensor))
+    save_file(whole, tmp_path / "whole")
+    assert (tmp_path / "streamed").read_bytes() == (tmp_path / "whole").read_bytes()
+    found = places(tmp_path / "streamed")
+    assert {name: place.dtype for name, place in found.items()} == {
+        spec.name: spec.dtype for spec in specs
+    }
 
 
 def test_one_parameter_is_held_at_a_time(
@@ -66,7 +96,7 @@ def test_the_header_of_the_full_size(tmp_path: Path) -> None:
     with without_weights():
         full = fake_checkpoint(FLUX_FILL, torch.float32)
     shared = shared_parameters(full)
-    (tmp_path / "header").write_bytes(header := shared_header(shared))
+    (tmp_path / "header").write_bytes(header := tensor_header(shared_specs(shared)))
     assert len(header) % 8 == 0
     entries = json.loads(header[8:])
     found = places(tmp_path / "header")

@@ -206,7 +206,7 @@ def _truncate(folder: Path) -> None:
         (_set("r", 4), "r is 4"),
         (_drop_pair, "is missing; every expert must cover it"),
         (_drop_half, "lacks its A"),
-        (_lower_rank, r"has shape \(1, \d+\) in A, expected \(2, \d+\)"),
+        (_lower_rank, r"lora_A.weight has shape \(1, \d+\), expected \(2, \d+\) \(rank 2\)"),
         (_stray_tensor, "matches no linear that carries experts"),
         (_truncate, "cannot be read as safetensors"),
     ],
