@@ -8,13 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from a2edit.bench.heldout.cases import Case
-from a2edit.bench.metrics import (
-    Pixels,
-    identical_outside,
-    middle_colours,
-    own_is_closer,
-    psnr,
-)
+from a2edit.bench.metrics import identical_outside, middle_colours, own_is_closer, psnr
+from a2edit.export.pixels import Pixels
 from a2edit.runtime.boxes import Box
 from a2edit.runtime.masks import boxes_mask, fill_outline, resize_mask
 from a2edit.runtime.request import EditRequest, EditResult

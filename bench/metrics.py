@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from a2edit.export.pixels import Pixels, psnr_within
 from a2edit.runtime.boxes import Box, tight_box
 from a2edit.runtime.masks import FEATHER
 from a2edit.runtime.regions import dilate
 
-Pixels = npt.NDArray[np.uint8]
 Histogram = npt.NDArray[np.float64]
 
 BINS = 8  # a channel: 32 grey levels, about what the eye calls another shade
@@ -102,8 +102,5 @@ def identical_outside(
 
 
 def psnr(first: Pixels, second: Pixels, region: Pixels) -> float:
-    """Peak signal to noise in dB over the region (u8 [H,W]); infinite for equal pictures."""
-    inside = region >= 128
-    gap = first[inside].astype(np.float64) - second[inside].astype(np.float64)
-    error = float(np.mean(gap**2))
-    return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
+    """Peak signal to noise in dB over the region (u8 [H,W]); PSNR_MOST for equal pictures."""
+    return psnr_within(first, second, region >= 128)

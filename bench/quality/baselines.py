@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from a2edit.bench.metrics import Pixels
 from a2edit.bench.quality.sides import Painted
 from a2edit.bench.quality.subject import Task
+from a2edit.export.pixels import Pixels
 from a2edit.runtime.boxes import tight_box
 from a2edit.runtime.layout import contain
 

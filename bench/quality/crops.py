@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from a2edit.bench.metrics import Pixels
 from a2edit.bench.quality.subject import Subject
+from a2edit.export.pixels import Pixels
 from a2edit.runtime.boxes import Box, tight_box
 
 MARGIN = 0.1  # around the object, of its longer side

@@ -5,17 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from a2edit.bench.metrics import Histogram, Pixels, colour_histogram, histogram_distance
-from a2edit.bench.quality.pixels import (
-    Bools,
-    Zones,
-    by_zone,
-    edge_f1,
-    identical_share,
-    psnr_within,
-)
+from a2edit.bench.metrics import Histogram, colour_histogram, histogram_distance
+from a2edit.bench.quality.pixels import edge_f1, identical_share
 from a2edit.bench.quality.sides import Painted
 from a2edit.bench.quality.subject import MaskKind, Subject, middle_of
+from a2edit.export.pixels import Bools, Pixels, Zones, by_zone, psnr_within
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from a2edit.bench.metrics import Pixels
 from a2edit.bench.page import data_uri
 from a2edit.bench.quality.baselines import PASTING
 from a2edit.bench.quality.crops import object_square, reference_square
@@ -15,6 +14,7 @@ from a2edit.bench.quality.measure import Score
 from a2edit.bench.quality.run import MODEL
 from a2edit.bench.quality.sides import Painted
 from a2edit.bench.quality.subject import Subject
+from a2edit.export.pixels import Pixels
 from a2edit.runtime.sheet import masked
 
 SIDE = 240

@@ -13,10 +13,9 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from a2edit.bench.metrics import Pixels
-from a2edit.bench.quality.pixels import Bools
 from a2edit.bench.quality.subject import Task
 from a2edit.bench.timed import TimedEngine
+from a2edit.export.pixels import Bools, Pixels
 from a2edit.runtime.boxes import Box
 from a2edit.runtime.bundle import Bundle, open_bundle
 from a2edit.runtime.editor import Editor

@@ -13,7 +13,8 @@ from PIL import Image
 
 from a2edit.bench.heldout.rough import Kind, Mask
 from a2edit.bench.heldout.rough import rough_mask as drawn_mask
-from a2edit.bench.metrics import Pixels, middle
+from a2edit.bench.metrics import middle
+from a2edit.export.pixels import Pixels
 from a2edit.runtime.boxes import Box, tight_box
 from a2edit.runtime.errors import RequestError
 from a2edit.runtime.masks import binarise, boxes_mask, fill_outline

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from a2edit.bench.metrics import Pixels
 from a2edit.bench.quality.perceptual.weights import load_weights
+from a2edit.export.pixels import Pixels
 from a2edit.runtime.errors import RequestError
 
 CHANNELS = (64, 192, 384, 256, 256)

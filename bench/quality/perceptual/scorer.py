@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from a2edit.bench.metrics import Pixels
 from a2edit.bench.quality.crops import object_square, reference_square
 from a2edit.bench.quality.perceptual.embed import Embedder, Kind, likeness
 from a2edit.bench.quality.perceptual.fid import Features, Key, Sets
@@ -17,6 +16,7 @@ from a2edit.bench.quality.perceptual.lpips import Lpips, distance
 from a2edit.bench.quality.perceptual.sources import Sources
 from a2edit.bench.quality.sides import Painted
 from a2edit.bench.quality.subject import Subject
+from a2edit.export.pixels import Pixels
 
 
 class Perceptual:

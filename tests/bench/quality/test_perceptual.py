@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from a2edit.bench.metrics import Pixels
 from a2edit.bench.quality.baselines import mean_colour, pasted
 from a2edit.bench.quality.crops import object_square, reference_square
 from a2edit.bench.quality.drawn import drawn_subjects
@@ -25,6 +24,7 @@ from a2edit.bench.quality.perceptual.scorer import Perceptual
 from a2edit.bench.quality.perceptual.sources import Sources
 from a2edit.bench.quality.sides import Painted
 from a2edit.bench.quality.subject import Subject, Task, task
+from a2edit.export.pixels import Pixels
 from a2edit.runtime.errors import RequestError
 
 pytest.importorskip("torchmetrics", reason="extra 'quality' is not installed")
