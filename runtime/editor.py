@@ -19,7 +19,7 @@ from a2edit.runtime.prepare import Prepared, prepare
 from a2edit.runtime.request import EditRequest, EditResult
 from a2edit.runtime.route_log import RouteLog
 from a2edit.runtime.routing import RouteChoice, RoutePlan, RouteStore
-from a2edit.runtime.sampler import noise, sigmas
+from a2edit.runtime.sampler import denoise, noise, sigmas
 from a2edit.runtime.tokenizer import PromptTokenizer
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
@@ -147,6 +147,11 @@ class Editor:
         model, sampler = self.bundle.manifest.model, self.bundle.manifest.sampler
         request, clock = conditioned.request, conditioned.clock
         steps = request.steps or sampler.steps
+
+        def told(done: int) -> None:
+            if progress:
+                progress(done, steps)
+
         with clock("route"):
             choice = self.routes.supply(plan)
             dit = self.engines.denoiser(choice)
@@ -155,12 +160,7 @@ class Editor:
             levels = sigmas(steps, model.image_tokens, sampler.shift)
             latents = noise(request.seed, (1, model.image_tokens, model.latent_channels))
             context = conditioned.tokens | {"guidance": np.array([sampler.guidance], np.float32)}
-            for step in range(steps):
-                sigma, delta = levels[step, None], levels[step + 1, None] - levels[step, None]
-                state = {"latents": latents, "sigma": sigma, "delta": delta}
-                latents = dit.run(context | state)["next_latents"]
-                if progress:
-                    progress(step + 1, steps)
+            latents = denoise(dit, context, latents, levels, told)
         with clock("decode"):
             generated = self._run("vae_decoder", latents=latents)["pixels"][0]
         with clock("compose"):

@@ -1,13 +1,16 @@
-"""The schedule and the noise: plain functions of numbers (SPEC §2, "schedule").
+"""The schedule, the noise and the loop between them: plain functions (SPEC §2, "schedule").
 
-Both are repeated by hosts in other languages, so every constant and rounding is written out.
+The first two are repeated by hosts in other languages, so every constant and rounding is written
+out.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from a2edit.runtime.engines.base import Array, Engine
 from a2edit.runtime.errors import RequestError
 
 MAX_STEPS = 1000
@@ -94,3 +97,27 @@ def noise(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     angle = bits[:, 1] * 2.0**-53 * (2.0 * np.pi)
     values = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
     return values.reshape(-1)[:count].astype(np.float32).reshape(shape)
+
+
+def denoise(
+    engine: Engine,
+    context: Mapping[str, Array],
+    latents: Array,
+    levels: NDArray[np.float32],
+    each: Callable[[int], object] = lambda _: None,
+) -> Array:
+    """Euler steps of a denoiser from `latents` at levels[0] to the last level.
+
+    Args:
+        engine: of the graph `dit`, its weights bound or baked in.
+        context: what stays the same in every step, guidance included.
+        latents: fp32 [1, Li, C]; not written to.
+        levels: float32 [steps + 1], as `sigmas` gives them.
+        each: told how many steps are done.
+    """
+    for step in range(len(levels) - 1):
+        sigma, delta = levels[step, None], levels[step + 1, None] - levels[step, None]
+        state = {"latents": latents, "sigma": sigma, "delta": delta}
+        latents = engine.run({**context, **state})["next_latents"]
+        each(step + 1)
+    return latents

@@ -1,0 +1,183 @@
+"""What the torch model makes of held-out requests: kept as files, so that no engine needs torch.
+
+The requests are the first of the calibration set; activation ranges are chosen on others. Experts
+run unmerged at a route's table, in fp32, so that merging and quantising are part of an engine's
+error. A bundle carries these files: it can be verified wherever its engines run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from a2edit.export.pixels import Pixels
+from a2edit.export.source import DIT
+from a2edit.export.steps.calibrate import VERIFY_SAMPLES, read_samples
+from a2edit.runtime.engines.base import Array
+from a2edit.runtime.sampler import sigmas
+
+if TYPE_CHECKING:
+    from a2edit.export.source import Source
+
+SAMPLES_FILE, TRUTH_FILE, EXAMPLES_FILE = (
+    f"{name}.safetensors" for name in ("samples", "truth", "examples")
+)
+_PICTURES = ("canvas", "mask", "reference")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldOut:
+    """One request, batch 1.
+
+    Attributes:
+        category: of the scene.
+        table: what its gate asks for: fp32 [L, N].
+        feeds: inputs of the denoiser that stay the same in every step, fp32.
+        canvas, mask, reference: u8 [H,Wc,3], [H,Wc], [R,R,3] as the encoders take them.
+    """
+
+    category: str
+    table: NDArray[np.float32]
+    feeds: Mapping[str, Array]
+    canvas: Pixels
+    mask: Pixels
+    reference: Pixels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """What the torch model makes of one request at one table.
+
+    Attributes:
+        levels: noise levels fp32 [N + 1], from 1 to 0.
+        points: step → (latents that the loop reaches, velocity there), fp32 [1, Li, C]; at
+            `compared_steps`. The latents at step 0 are the noise.
+        pixels: decoded from the end of the loop: u8 [S,S,3].
+    """
+
+    levels: NDArray[np.float32]
+    points: Mapping[int, tuple[Array, Array]]
+    pixels: Pixels
+
+    @property
+    def noise(self) -> Array:
+        return self.points[0][0]
+
+
+def compared_steps(steps: int) -> set[int]:
+    """Steps at which velocities are compared: the loop's first, middle and last."""
+    return {0, steps // 2, steps - 1}
+
+
+def save_samples(folder: Path, source: Source, traces: Path, data: Path | None) -> None:
+    """samples.safetensors: the first `VERIFY_SAMPLES` requests of a traced calibration set."""
+    from a2edit.calibration.samples import calibration_requests
+
+    samples = read_samples(traces, VERIFY_SAMPLES)
+    requests = calibration_requests(source.checkpoint, data, 0, len(samples))
+    guidance = np.array([source.checkpoint.config.guidance], np.float32)
+    tensors: dict[str, Array] = {}
+    for place, (sample, (_, request)) in enumerate(zip(samples, requests, strict=True)):
+        found = {f"feeds.{key}": tensor.numpy() for key, tensor in sample.feeds.items()}
+        found |= {"feeds.guidance": guidance, "table": sample.table}
+        found |= {
+            name: request[key][0].numpy()
+            for name, key in zip(_PICTURES, ("pixels", "mask", "reference"), strict=True)
+        }
+        tensors |= {f"{place}.{name}": np.ascontiguousarray(it) for name, it in found.items()}
+    categories = json.dumps([sample.category for sample in samples])
+    save_file(dict(sorted(tensors.items())), folder / SAMPLES_FILE, {"categories": categories})
+
+
+def read_held_out(file: Path) -> list[HeldOut]:
+    """What `save_samples` wrote."""
+    tensors = load_file(file)
+    with safe_open(file, "numpy") as opened:
+        categories = json.loads(opened.metadata()["categories"])
+    samples = []
+    for place, category in enumerate(categories):
+        own = _under(tensors, f"{place}.")
+        pictures = {name: own[name] for name in _PICTURES}
+        samples.append(HeldOut(category, own["table"], _under(own, "feeds."), **pictures))
+    return samples
+
+
+def save_truth(folder: Path, source: Source, traces: Path, table: NDArray[np.float32]) -> None:
+    """truth.safetensors: the torch model's loops over the held-out requests at `table` [L, N]."""
+    import torch
+
+    from a2edit.calibration.ranges import denoised
+
+    config, dit = source.checkpoint.config, source.dit
+    levels = sigmas(config.steps, config.image_tokens)
+    compared = compared_steps(config.steps)
+    tensors: dict[str, Array] = {"levels": levels}
+    for place, sample in enumerate(read_samples(traces, VERIFY_SAMPLES)):
+        loop = denoised(source.checkpoint, dit, sample, place, table)
+        for step, (inputs, velocity) in enumerate(loop):
+            if step in compared:
+                tensors[f"{place}.{step}.latents"] = inputs[0].numpy()
+                tensors[f"{place}.{step}.velocity"] = velocity.numpy()
+        with torch.no_grad():
+            latents = inputs[0] + float(levels[-1] - levels[-2]) * velocity
+            tensors[f"{place}.pixels"] = source.graphs["vae_decoder"](latents)[0].numpy()
+    kept = {name: np.ascontiguousarray(tensor) for name, tensor in sorted(tensors.items())}
+    save_file(kept, folder / TRUTH_FILE)
+
+
+def read_truth(file: Path) -> list[Truth]:
+    """What `save_truth` wrote, one a request."""
+    tensors = load_file(file)
+    levels = tensors["levels"]
+    steps = sorted(compared_steps(len(levels) - 1))
+    return [
+        Truth(
+            levels,
+            {
+                step: (tensors[f"{place}.{step}.latents"], tensors[f"{place}.{step}.velocity"])
+                for step in steps
+            },
+            tensors[f"{place}.pixels"],
+        )
+        for place in range(sum(name.endswith(".pixels") for name in tensors))
+    ]
+
+
+def save_examples(folder: Path, source: Source) -> None:
+    """examples.safetensors: inputs of graphs but the denoiser, and what torch makes of them."""
+    import torch
+
+    tensors: dict[str, Array] = {}
+    for name, graph in source.graphs.items():
+        if name == DIT:
+            continue
+        examples = graph.example_inputs()
+        with torch.no_grad():
+            values = (*examples, graph(*examples))
+        keys = (*graph.input_names, *graph.output_names)
+        for key, value in zip(keys, values, strict=True):
+            tensors[f"{name}.{key}"] = np.ascontiguousarray(value.numpy())
+    save_file(dict(sorted(tensors.items())), folder / EXAMPLES_FILE)
+
+
+def read_examples(file: Path) -> dict[str, dict[str, Array]]:
+    """What `save_examples` wrote: graph → input or output → value."""
+    tensors = load_file(file)
+    graphs = sorted({name.partition(".")[0] for name in tensors})
+    return {graph: _under(tensors, f"{graph}.") for graph in graphs}
+
+
+def _under(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
