@@ -24,7 +24,7 @@ $(BIN)/python:
 
 # A stamp, so that a changed requirement installs again and an unchanged one costs nothing.
 $(INSTALLED): pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[build,train,onnxruntime,bench,quality,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[build,train,onnxruntime,rtx,bench,quality,dev]"
 	@# a test reads one file of it; importable it would ask for torchvision, so it lies aside
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --upgrade --target $(VENV)/aside torch-fidelity
 	@touch $@

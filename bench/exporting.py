@@ -85,11 +85,11 @@ def export_graph(checkpoint: Checkpoint, name: str, folder: Path) -> ExportCost:
     """Write <name>.onnx of a checkpoint whose weights are never needed, in this process."""
     import onnx_ir as ir
 
-    from a2edit.bench.worker import peak_resident_mb
     from a2edit.export.onnx_export import SHARED_FILE, onnx_from_module, save_onnx
     from a2edit.export.source import DIT
     from a2edit.export.weights import places, shared_parameters, shared_specs, tensor_header
     from a2edit.model.graphs import make_graphs
+    from a2edit.runtime.memory import peak_resident_mb
 
     start = time.perf_counter()
     graph, shared = make_graphs(checkpoint)[name], shared_parameters(checkpoint)

@@ -8,11 +8,13 @@ the peak resident set in MB. The request names pictures as files: drawing them i
 """
 
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from a2edit.runtime.memory import peak_resident_mb
+from a2edit.runtime.memory import status_mb as status_mb
 
 
 def main(side: str, model: str, request: str) -> dict[str, float]:
@@ -33,29 +35,6 @@ def main(side: str, model: str, request: str) -> dict[str, float]:
         "second": marks[2] - marks[1],
         "peak": peak_resident_mb(),
     }
-
-
-def peak_resident_mb() -> float:
-    """The peak resident set of this very process, in MB.
-
-    Linux keeps the parent's peak in ru_maxrss across fork and exec, so a small child of a large
-    process would report the parent's; VmHWM starts anew with the program.
-    """
-    peak = status_mb("VmHWM")
-    if peak is None:
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return used / 1e6 if sys.platform == "darwin" else used * 1024 / 1e6
-    return peak
-
-
-def status_mb(field: str) -> float | None:
-    """A figure of Linux's /proc/self/status in MB, such as VmRSS; None on other systems."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    found = next((line.split()[1] for line in lines if line.startswith(f"{field}:")), None)
-    return int(found) * 1024 / 1e6 if found else None
 
 
 def _open(side: str, model: str) -> Any:

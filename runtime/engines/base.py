@@ -52,7 +52,7 @@ class TensorSpec:
 
     @property
     def nbytes(self) -> int:
-        return prod(self.shape) * np.dtype(_numpy_name(self.dtype)).itemsize
+        return prod(self.shape) * np.dtype(numpy_name(self.dtype)).itemsize
 
     def __str__(self) -> str:
         return f"{self.name} {self.dtype}{list(self.shape)}"
@@ -208,10 +208,10 @@ def _checked(spec: TensorSpec, tensors: Mapping[str, Array], where: str) -> Arra
     array = tensors.get(spec.name)
     if array is None:
         raise EngineError(f"{where}: {spec} is missing; there are {', '.join(sorted(tensors))}")
-    if array.shape != spec.shape or array.dtype != np.dtype(_numpy_name(spec.dtype)):
+    if array.shape != spec.shape or array.dtype != np.dtype(numpy_name(spec.dtype)):
         raise EngineError(f"{where}: expected {spec}, got {array.dtype}{list(array.shape)}")
     return np.require(array, requirements=["C", "A", "W"])
 
 
-def _numpy_name(dtype: str) -> str:
+def numpy_name(dtype: str) -> str:
     return _BITS.get(dtype, dtype)

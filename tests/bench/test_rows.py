@@ -70,6 +70,6 @@ def test_a_missing_bundle_is_refused_and_leaves_nothing(command: str, tmp_path: 
 
 def test_a_workers_peak_is_its_own_and_not_its_parents() -> None:
     ballast = np.ones((300, 1000, 1000), np.uint8)  # 300 MB that the child never sees
-    code = "from a2edit.bench.worker import peak_resident_mb; print(peak_resident_mb())"
+    code = "from a2edit.runtime.memory import peak_resident_mb; print(peak_resident_mb())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ballast.nbytes / 1e6 > 2 * float(done.stdout) > 0

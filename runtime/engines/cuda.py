@@ -1,0 +1,206 @@
+"""What engines need of CUDA, through cuda-python: memory, one stream, captured steps.
+
+Everything is on the first visible GPU (CUDA_VISIBLE_DEVICES says which that is). Calls give
+(error, results…), as cuda.bindings.runtime does; `_checked` makes exceptions of them.
+"""
+
+import weakref
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from a2edit.runtime.engines.base import Array
+from a2edit.runtime.errors import DeviceMemoryError, EngineError, TargetError
+
+# Errors that mean that there is no GPU to use at all.
+_ABSENT = ("cudaErrorNoDevice", "cudaErrorInsufficientDriver", "cudaErrorStubLibrary")
+
+
+@cache
+def _runtime() -> Any:
+    try:
+        from cuda.bindings import runtime
+    except ImportError:
+        raise TargetError(
+            "running on an NVIDIA GPU needs the package cuda-bindings: pip install 'a2edit[rtx]'"
+        ) from None
+    return runtime
+
+
+def _checked(what: str, result: tuple[Any, ...]) -> Any:
+    """The results of a CUDA call.
+
+    Raises:
+        TargetError: no GPU, or no driver for it.
+        DeviceMemoryError: the GPU's memory is full.
+        EngineError: anything else.
+    """
+    error, *values = result
+    if error == _runtime().cudaError_t.cudaSuccess:
+        return values[0] if values else None
+    text = _runtime().cudaGetErrorString(error)[1]
+    reason = text.decode() if isinstance(text, bytes) else str(text)
+    if error.name in _ABSENT:
+        raise TargetError(
+            f"this needs an NVIDIA GPU with its driver, and CUDA says: {reason}; use --device cpu "
+            "with a bundle that has cpu engines, or a machine with a GPU"
+        )
+    if error.name == "cudaErrorMemoryAllocation":
+        raise DeviceMemoryError(
+            f"{what}: the GPU's memory is full; close what else uses it, or build with "
+            "--preset small"
+        )
+    raise EngineError(f"{what}: CUDA says: {reason}")
+
+
+def capability() -> tuple[int, int]:
+    """(major, minor) of the GPU; raises TargetError where there is none."""
+    cuda = _runtime()
+    names = cuda.cudaDeviceAttr
+    major, minor = (
+        _checked("the GPU cannot be asked what it is", cuda.cudaDeviceGetAttribute(name, 0))
+        for name in (
+            names.cudaDevAttrComputeCapabilityMajor,
+            names.cudaDevAttrComputeCapabilityMinor,
+        )
+    )
+    return int(major), int(minor)
+
+
+def _freed_with(owner: object, free: Callable[[Any], Any], handle: Any) -> Callable[[], Any]:
+    """Frees `handle` when called, or when `owner` goes; at exit the driver frees everything."""
+    finalizer = weakref.finalize(owner, free, handle)
+    finalizer.atexit = False
+    return finalizer
+
+
+class DeviceBuffer:
+    """Memory on the GPU, freed with this object or by `close`.
+
+    Attributes:
+        address: a device pointer.
+        nbytes: as asked for.
+    """
+
+    def __init__(self, nbytes: int) -> None:
+        cuda = _runtime()
+        what = f"{nbytes / 1e6:.0f} MB on the GPU"
+        # an empty tensor has an address too
+        self.address = int(_checked(what, cuda.cudaMalloc(max(nbytes, 1))))
+        self.nbytes = nbytes
+        self._free = _freed_with(self, cuda.cudaFree, self.address)
+
+    def close(self) -> None:
+        self._free()
+
+
+class Stream:
+    """A queue of work on the GPU: what is put in runs in order, and `wait` returns after it."""
+
+    def __init__(self) -> None:
+        cuda = _runtime()
+        handle = _checked(
+            "a CUDA stream cannot be made",
+            cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking),
+        )
+        self.handle = int(handle)
+        self._destroy = _freed_with(self, cuda.cudaStreamDestroy, self.handle)
+
+    def upload(self, array: Array, buffer: DeviceBuffer) -> None:
+        """Copy a contiguous array; it may be changed when `wait` has returned."""
+        kind = _runtime().cudaMemcpyKind.cudaMemcpyHostToDevice
+        self._copy(buffer.address, array.ctypes.data, array.nbytes, kind)
+
+    def download(self, buffer: DeviceBuffer, array: Array) -> None:
+        """Copy into a contiguous array; it is filled when `wait` has returned."""
+        kind = _runtime().cudaMemcpyKind.cudaMemcpyDeviceToHost
+        self._copy(array.ctypes.data, buffer.address, array.nbytes, kind)
+
+    def wait(self) -> None:
+        _checked("the GPU failed", _runtime().cudaStreamSynchronize(self.handle))
+
+    def close(self) -> None:
+        self._destroy()
+
+    def _copy(self, to: int, of: int, nbytes: int, kind: Any) -> None:
+        if nbytes:
+            result = _runtime().cudaMemcpyAsync(to, of, nbytes, kind, self.handle)
+            _checked("a copy to or from the GPU failed", result)
+
+
+class CapturedStep:
+    """The kernels that a call enqueues, recorded once and launched as one (a CUDA graph).
+
+    The addresses that it reads and writes are recorded too: other ones need another capture.
+    """
+
+    def __init__(self, stream: Stream, enqueue: Callable[[], None]) -> None:
+        """Record `enqueue`, which must only enqueue work on `stream`.
+
+        Raises:
+            EngineError: something in it cannot be captured; the stream is as before.
+        """
+        cuda = _runtime()
+        what = "the step cannot be captured as a CUDA graph"
+        mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        _checked(what, cuda.cudaStreamBeginCapture(stream.handle, mode))
+        try:
+            enqueue()
+        except BaseException:
+            # a capture that failed must be ended all the same, and its error be forgotten
+            broken = cuda.cudaStreamEndCapture(stream.handle)[1:]
+            if broken and broken[0] is not None and int(broken[0]):
+                cuda.cudaGraphDestroy(broken[0])
+            cuda.cudaGetLastError()
+            raise
+        try:
+            graph = _checked(what, cuda.cudaStreamEndCapture(stream.handle))
+            try:
+                self._graph = _checked(what, cuda.cudaGraphInstantiate(graph, 0))
+            finally:
+                cuda.cudaGraphDestroy(graph)
+        except EngineError:
+            cuda.cudaGetLastError()
+            raise
+        self._stream = stream
+        self._destroy = _freed_with(self, cuda.cudaGraphExecDestroy, self._graph)
+
+    def launch(self) -> None:
+        """Enqueue all of it on its stream."""
+        result = _runtime().cudaGraphLaunch(self._graph, self._stream.handle)
+        _checked("a captured step cannot be launched", result)
+
+    def close(self) -> None:
+        self._destroy()
+
+
+class DeviceCopies:
+    """Copies of host arrays on the GPU, each kept for as long as its array lives.
+
+    Weight sets that stay in memory are uploaded once; going back to one moves no bytes.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._held: dict[int, tuple[weakref.ref[Array], DeviceBuffer]] = {}
+
+    def of(self, array: Array) -> DeviceBuffer:
+        """The copy of a contiguous array that nobody changes; made at the first call."""
+        key = id(array)
+        held = self._held.get(key)
+        if held is not None and held[0]() is array:
+            return held[1]
+        buffer = DeviceBuffer(array.nbytes)
+        self._stream.upload(array, buffer)
+        gone = weakref.ref(array, lambda _: self._held.pop(key, None))
+        self._held[key] = (gone, buffer)
+        return buffer
+
+    def forget_others(self, arrays: list[Array]) -> int:
+        """Free every copy but those of `arrays`; returns the bytes that were freed."""
+        kept = {id(array) for array in arrays}
+        others = [key for key in self._held if key not in kept]
+        return sum(self._held.pop(key)[1].nbytes for key in others)
+
+    def clear(self) -> None:
+        self._held.clear()

@@ -1,0 +1,29 @@
+"""How much memory this process takes, as the system counts it."""
+
+import sys
+from pathlib import Path
+
+
+def peak_resident_mb() -> float:
+    """The peak resident set of this very process, in MB.
+
+    Linux keeps the parent's peak in ru_maxrss across fork and exec, so a small child of a large
+    process would report the parent's; VmHWM starts anew with the program.
+    """
+    peak = status_mb("VmHWM")
+    if peak is not None:
+        return peak
+    import resource  # which not every system has
+
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / 1e6 if sys.platform == "darwin" else used * 1024 / 1e6
+
+
+def status_mb(field: str) -> float | None:
+    """A figure of Linux's /proc/self/status in MB, such as VmRSS; None on other systems."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    found = next((line.split()[1] for line in lines if line.startswith(f"{field}:")), None)
+    return int(found) * 1024 / 1e6 if found else None
