@@ -35,7 +35,7 @@ class ExportCost:
         nodes: of the graph.
         inputs: of the graph, routed weights among them.
         parameters: that the graph takes from the shared file.
-        parameter_bytes: of those, fp32.
+        parameter_bytes: of those, bf16.
         constants: other initializers.
         constant_bytes: of those.
         file: bytes of the ONNX file.
@@ -84,10 +84,11 @@ def full_size(model: str, layout: str) -> Checkpoint:
 def export_graph(checkpoint: Checkpoint, name: str, folder: Path) -> ExportCost:
     """Write <name>.onnx of a checkpoint whose weights are never needed, in this process."""
     import onnx_ir as ir
+    import torch
 
     from a2edit.export.onnx_export import SHARED_FILE, onnx_from_module, save_onnx
     from a2edit.export.source import DIT
-    from a2edit.export.weights import places, shared_parameters, shared_specs, tensor_header
+    from a2edit.export.weights import parameter_specs, places, shared_parameters, tensor_header
     from a2edit.model.graphs import make_graphs
     from a2edit.runtime.memory import peak_resident_mb
 
@@ -96,7 +97,9 @@ def export_graph(checkpoint: Checkpoint, name: str, folder: Path) -> ExportCost:
     routed = [f"{linear.name}.weight" for linear in checkpoint.linears] if name == DIT else ()
     model = onnx_from_module(graph, shared, routed)
     # The head says where parameters will lie: no more is needed of a file of many gigabytes.
-    (folder / SHARED_FILE).write_bytes(tensor_header(shared_specs(shared)))
+    # bf16, as FLUX.1-Fill is published.
+    specs = parameter_specs(shared, dict.fromkeys(shared, torch.bfloat16))
+    (folder / SHARED_FILE).write_bytes(tensor_header(specs))
     path = folder / f"{name}.onnx"
     save_onnx(model, places(folder / SHARED_FILE), path)
     seconds = time.perf_counter() - start

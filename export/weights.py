@@ -126,13 +126,8 @@ def shared_parameters(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return found
 
 
-def shared_specs(parameters: Mapping[str, Tensor]) -> list[TensorSpec]:
-    """The shared file's contents: every parameter as fp32."""
-    return [TensorSpec(name, "float32", tuple(it.shape)) for name, it in parameters.items()]
-
-
 def save_shared(outline: Checkpoint, folder: Path, path: Path) -> None:
-    """Write the shared parameters of a checkpoint, fp32, one at a time.
+    """Write the shared parameters of a checkpoint one at a time, in the types that it stores.
 
     Args:
         outline: the checkpoint without its weights.
@@ -146,10 +141,21 @@ def save_shared(outline: Checkpoint, folder: Path, path: Path) -> None:
     modules = outline.modules()
     parts = {name.partition(".")[0] for name in shared}
     files = {part: PartFiles.of(folder / FOLDERS[part], modules[part]) for part in sorted(parts)}
-    with TensorFile(path, shared_specs(shared)) as file:
-        for name in sorted(shared):
-            part, _, own = name.partition(".")
-            file.write(name, array_of(files[part].read(own).float()))
+    owned = {name: (files[name.partition(".")[0]], name.partition(".")[2]) for name in shared}
+    dtypes = {name: part.dtype(own) for name, (part, own) in owned.items()}
+    with TensorFile(path, parameter_specs(shared, dtypes)) as file:
+        for name, (part, own) in sorted(owned.items()):
+            file.write(name, array_of(part.read(own)))
+
+
+def parameter_specs(
+    parameters: Mapping[str, Tensor], dtypes: Mapping[str, torch.dtype]
+) -> list[TensorSpec]:
+    """Parameters as a file holds them in `dtypes`."""
+    return [
+        TensorSpec(name, dtype_name(dtypes[name]), tuple(parameter.shape))
+        for name, parameter in parameters.items()
+    ]
 
 
 def dtype_name(dtype: torch.dtype) -> str:

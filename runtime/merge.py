@@ -1,5 +1,6 @@
 """A route's weights from the base and its experts: ahead in a build, or on demand (SPEC §3)."""
 
+import mmap
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,9 +68,10 @@ class RouteMerger:
         """
         self.entry = entry
         self.threads = threads or min(8, os.cpu_count() or 1)
-        stored = map_tensors(source).tensors
+        mapped = map_tensors(source)
+        self._memory = mapped.memory
         try:
-            self._linears = _linears(stored, entry.blocks, weights)
+            self._linears = _linears(mapped.tensors, entry.blocks, weights)
         except BundleError as error:
             raise BundleError(
                 f"{str(source)!r} cannot be merged from ({error}): {REBUILD}"
@@ -105,6 +107,14 @@ class RouteMerger:
                 ahead.append(pool.submit(linear.merged, rows[linear.block], scale))
             while ahead:
                 yield ahead.popleft().result()
+
+    def rest(self) -> None:
+        """Leave the mapped source to the system's file cache, whence its pages come back when read.
+
+        Called between the linears of `each`, the process holds no more of it than those in work.
+        """
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._memory.madvise(mmap.MADV_DONTNEED)
 
 
 def _linears(

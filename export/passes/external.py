@@ -9,9 +9,14 @@ import onnx_ir as ir
 
 from a2edit.export.weights import Place
 
+_TYPES = {"float32": "FLOAT", "float16": "FLOAT16", "bfloat16": "BFLOAT16"}
+
 
 class ExternalParameters(ir.passes.InPlacePass):
-    """Initializers named in `places` become external data of `file`.
+    """Initializers named in `places` become external data of `file`, in the types it stores.
+
+    Behind one that the graph takes in another type stands a Cast: what a checkpoint has in bf16
+    takes half the bytes of fp32, and is the same numbers.
 
     ONNX Runtime and OpenVINO both refuse external data outside of the graph's own folder, by ".."
     and by symlink alike; so `file` lies beside the graph (docs/decisions/0002).
@@ -22,23 +27,36 @@ class ExternalParameters(ir.passes.InPlacePass):
         self._places, self._file, self._folder = places, file, folder
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        modified = False
-        for name, value in model.graph.initializers.items():
-            if (place := self._places.get(name)) is None:
-                continue
-            assert value.dtype is not None
-            assert value.shape is not None
-            value.const_value = ir.ExternalTensor(
-                self._file,
-                place.offset,
-                place.bytes,
-                value.dtype,
-                shape=value.shape,
-                name=name,
-                base_dir=self._folder,
-            )
-            modified = True
-        return ir.passes.PassResult(model, modified)
+        found = [value for value in model.graph.initializers.values() if value.name in self._places]
+        for value in found:
+            self._point(model.graph, value, self._places[str(value.name)])
+        return ir.passes.PassResult(model, bool(found))
+
+    def _point(self, graph: ir.Graph, value: ir.Value, place: Place) -> None:
+        name, taken, shape = str(value.name), value.dtype, value.shape
+        assert taken is not None
+        assert shape is not None
+        stored = ir.DataType[_TYPES[place.dtype]]
+        tensor = ir.ExternalTensor(
+            self._file,
+            place.offset,
+            place.bytes,
+            stored,
+            shape=shape,
+            name=name,
+            base_dir=self._folder,
+        )
+        if stored == taken:
+            value.const_value = tensor
+            return
+        narrow = ir.Value(name=name, shape=shape, type=ir.TensorType(stored), const_value=tensor)
+        cast = ir.node("Cast", [narrow], {"to": taken}, name=f"{name}.cast")
+        wide = cast.outputs[0]
+        wide.name, wide.shape, wide.type = f"{name}.cast", shape, ir.TensorType(taken)
+        value.replace_all_uses_with(wide)
+        del graph.initializers[name]
+        graph.register_initializer(narrow)
+        graph.insert_before(graph[0], cast)
 
     def ensures(self, model: ir.Model) -> None:
         for name, value in model.graph.initializers.items():

@@ -69,14 +69,15 @@ def read_merge_entry(folder: Path, file: str) -> MergeEntry:
 
 
 def save_weight_set(folder: Path, merge: Path, weights: Sequence[TensorSpec], route: Route) -> None:
-    """<route>.safetensors: the routed weights that the denoiser's graph takes, for one table.
+    """<route>.safetensors: `weights`, the routed weights of a denoiser's graph, for one table.
 
-    fp32 and bf16: "<linear>.weight" fp32 [out, in] (a bf16 engine rounds it by itself). int8: of
-    quantised linears, int8 [out, in] and "<linear>.scale" fp32 [out].
+    A few linears are in memory at a time, whatever their number.
     """
     from a2edit.export.weights import TensorFile
 
     merger = RouteMerger(merge / MERGE_FILE, read_merge_entry(merge, MERGE_FILE), weights)
     with TensorFile(folder / f"{route.name}.safetensors", weights) as file:
-        for name, array in merger.merge(route.table, route.name).tensors.items():
-            file.write(name, array)
+        for tensors in merger.each(route.table):
+            for name, array in tensors.items():
+                file.write(name, array)
+            merger.rest()

@@ -1,0 +1,77 @@
+"""Parameters outside of the graph, in the types that their file stores: the same numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from a2edit.export.compile.openvino import engine_from_onnx
+from a2edit.export.passes import run
+from a2edit.export.passes.external import ExternalParameters
+from a2edit.export.weights import places
+from a2edit.runtime.engines.base import GraphSpec, TensorSpec
+from a2edit.runtime.engines.openvino import engine_from_blob
+
+FILE = "shared.safetensors"
+
+
+def _model(folder: Path, kinds: dict[str, torch.dtype]) -> Path:
+    """y = x · W + b with parameters of these stored types, fp32 in the graph."""
+    shapes = {"W": (3, 4), "b": (4,)}
+    torch.manual_seed(0)
+    save_file(
+        {key: torch.randn(shapes[key]).to(kind) for key, kind in kinds.items()}, folder / FILE
+    )
+    text = '<ir_version: 10, opset_import: ["" : 20]> g (float[2,3] x, float[3,4] W, float[4] b)'
+    text += " => (float[2,4] y) { p = MatMul(x, W) y = Add(p, b) }"
+    model = ir.from_onnx_text(text)
+    for value in model.graph.inputs[1:]:
+        model.graph.inputs.remove(value)
+        model.graph.register_initializer(_empty(value))
+    run(model, [ExternalParameters(places(folder / FILE), FILE, folder)], "g")
+    ir.save(model, folder / "g.onnx")
+    return folder / "g.onnx"
+
+
+def _empty(value: ir.Value) -> ir.Value:
+    assert value.shape is not None
+    value.const_value = ir.tensor(np.zeros([int(n) for n in value.shape.numpy()], np.float32))
+    return value
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        {"W": torch.float32, "b": torch.float32},
+        {"W": torch.float16, "b": torch.float32},
+        {"W": torch.bfloat16, "b": torch.float16},
+    ],
+)
+def test_narrow_parameters_are_the_same_numbers(
+    tmp_path: Path, kinds: dict[str, torch.dtype]
+) -> None:
+    path = _model(tmp_path, kinds)
+    model = ir.load(path)
+    found = places(tmp_path / FILE)
+    for name, kind in kinds.items():
+        tensor = model.graph.initializers[name].const_value
+        assert isinstance(tensor, ir.ExternalTensor)
+        assert (tensor.offset, tensor.length) == (found[name].offset, found[name].bytes)
+        assert tensor.numpy().dtype.name == str(kind).removeprefix("torch.")
+    casts = [node for node in model.graph if node.op_type == "Cast"]
+    assert len(casts) == sum(kind != torch.float32 for kind in kinds.values())
+    stored = {name: tensor.float().numpy() for name, tensor in load_file(tmp_path / FILE).items()}
+    x = np.eye(2, 3, dtype=np.float32)  # each sum has one term, so that its order is no matter
+    truth = x @ stored["W"] + stored["b"]
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(session.run(None, {"x": x})[0], truth)
+    engine_from_onnx(path, tmp_path / "g.blob", "fp32")
+    spec = GraphSpec(
+        "g", (TensorSpec("x", "float32", (2, 3)),), (TensorSpec("y", "float32", (2, 4)),)
+    )
+    with engine_from_blob(spec, tmp_path / "g.blob", "fp32") as engine:
+        np.testing.assert_array_equal(engine.run({"x": x})["y"], truth)
