@@ -172,35 +172,3 @@ class CapturedStep:
 
     def close(self) -> None:
         self._destroy()
-
-
-class DeviceCopies:
-    """Copies of host arrays on the GPU, each kept for as long as its array lives.
-
-    Weight sets that stay in memory are uploaded once; going back to one moves no bytes.
-    """
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._held: dict[int, tuple[weakref.ref[Array], DeviceBuffer]] = {}
-
-    def of(self, array: Array) -> DeviceBuffer:
-        """The copy of a contiguous array that nobody changes; made at the first call."""
-        key = id(array)
-        held = self._held.get(key)
-        if held is not None and held[0]() is array:
-            return held[1]
-        buffer = DeviceBuffer(array.nbytes)
-        self._stream.upload(array, buffer)
-        gone = weakref.ref(array, lambda _: self._held.pop(key, None))
-        self._held[key] = (gone, buffer)
-        return buffer
-
-    def forget_others(self, arrays: list[Array]) -> int:
-        """Free every copy but those of `arrays`; returns the bytes that were freed."""
-        kept = {id(array) for array in arrays}
-        others = [key for key in self._held if key not in kept]
-        return sum(self._held.pop(key)[1].nbytes for key in others)
-
-    def clear(self) -> None:
-        self._held.clear()

@@ -10,13 +10,8 @@ from typing import Any
 import numpy as np
 
 from a2edit.runtime.engines.base import Array, CheckedEngine, GraphSpec, TensorSpec, numpy_name
-from a2edit.runtime.engines.cuda import (
-    CapturedStep,
-    DeviceBuffer,
-    DeviceCopies,
-    Stream,
-    capability,
-)
+from a2edit.runtime.engines.copies import DeviceCopies
+from a2edit.runtime.engines.cuda import CapturedStep, DeviceBuffer, Stream, capability
 from a2edit.runtime.errors import DeviceMemoryError, EngineError, TargetError
 from a2edit.runtime.targets import target_of
 
@@ -94,7 +89,7 @@ class TensorRtEngine(CheckedEngine):
         self._engine = engine
         self._messages = messages
         self._stream = Stream()
-        self._copies = DeviceCopies(self._stream)
+        self._copies = DeviceCopies(self._uploaded)
         self._weights: dict[str, DeviceBuffer] = {}
         self._context = engine.create_execution_context()
         if self._context is None:
@@ -114,18 +109,15 @@ class TensorRtEngine(CheckedEngine):
     def _bind(self, tensors: Mapping[str, Array]) -> None:
         self._forget_step()
         self._weights.clear()
-        try:
-            self._weights = {name: self._copies.of(array) for name, array in tensors.items()}
-        except DeviceMemoryError:
-            # other sets wait there: without them there may be room
-            freed = self._copies.forget_others(list(tensors.values()))
-            if not freed:
-                raise
-            log.info("the GPU is full: freed %d MB of other weight sets", freed // 10**6)
-            self._weights = {name: self._copies.of(array) for name, array in tensors.items()}
+        self._weights = self._copies.of(tensors)
         self._stream.wait()
         for name, buffer in self._weights.items():
             self._set(name, self._context.set_tensor_address(name, buffer.address))
+
+    def _uploaded(self, array: Array) -> DeviceBuffer:
+        buffer = DeviceBuffer(array.nbytes)
+        self._stream.upload(array, buffer)
+        return buffer
 
     def _unbind(self) -> None:
         self._forget_step()
