@@ -126,6 +126,7 @@ def _merges(
 
 def _exact(setup: Setup, editor: Editor, plan: Plan) -> list[Row]:
     """Velocities of merged routes against torch with unmerged experts at the gate's own table."""
+    from a2edit.calibration.policy import TOLERANCE
     from a2edit.calibration.routes import Route
     from a2edit.calibration.samples import HELD_OUT, calibration_requests, encode
     from a2edit.export.verify import verify_route
@@ -136,7 +137,7 @@ def _exact(setup: Setup, editor: Editor, plan: Plan) -> list[Row]:
     graphs = make_graphs(checkpoint)
     dit = graphs[DENOISER]
     assert isinstance(dit, DitGraph)
-    precision = editor.bundle.manifest.precision["graphs"][DENOISER]
+    precision = editor.engines.precision
     errors = []
     for sample in encode(graphs, calibration_requests(checkpoint, None, HELD_OUT, plan.exact)):
         # A little off the gate's wish, so that no static route is near.
@@ -146,7 +147,7 @@ def _exact(setup: Setup, editor: Editor, plan: Plan) -> list[Row]:
             raise EngineError(f"route {choice.route!r} served a halved table: nothing was merged")
         engine = editor.engines.denoiser(choice)
         route = Route("asked", table, 1, 0.0)
-        figure = verify_route(checkpoint, dit, engine, route, [sample], precision)
+        figure = verify_route(checkpoint, dit, engine, route, [sample], TOLERANCE[precision])
         errors.append(figure.error)
     return [setup.row("merged on demand against torch, relative error of the velocity", "", errors)]
 
@@ -180,7 +181,7 @@ def _baked(
 def example_inputs(editor: Editor) -> dict[str, Array]:
     """Inputs of a step in the range that requests have; the same at every call."""
     rng = np.random.default_rng(0)
-    spec = editor.bundle.manifest.graphs[DENOISER].spec(DENOISER)
+    spec = editor.bundle.manifest.graphs[DENOISER][editor.engines.variant].spec(DENOISER)
     inputs: dict[str, Array] = {
         one.name: rng.standard_normal(one.shape).astype(one.dtype) for one in spec.inputs
     }

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from a2edit.export.bundle import Pieces, save_bundle
-from a2edit.export.chain import Chain, Progress
-from a2edit.export.compile import openvino as compiler
+from a2edit.export.bundle import Built, Pieces, save_bundle
+from a2edit.export.chain import Chain, Made, Progress
+from a2edit.export.edge import read_graph, weight_set_bytes
 from a2edit.export.settings import BuildSettings
 from a2edit.export.source import DIT, GRAPH_NAMES, Source
 from a2edit.export.steps.calibrate import read_metric
 from a2edit.export.steps.choose import read_routes
 from a2edit.export.steps.keyed import Steps
+from a2edit.export.targets import TargetPlan, target_plans
 from a2edit.runtime.errors import EngineError
+
+if TYPE_CHECKING:
+    pass
 
 
 def build(settings: BuildSettings, progress: Progress) -> str:
@@ -25,27 +30,19 @@ def build(settings: BuildSettings, progress: Progress) -> str:
     Raises:
         CheckpointError: the model is missing or broken.
         DataError: the calibration set or a log is missing, broken or of another checkpoint.
-        TargetError: the processor lacks the precision.
+        TargetError: a target, or this processor, lacks the precision.
         EngineError: a graph cannot be exported or compiled, or an engine is out of tolerance.
     """
     from a2edit.model.checkpoint import find_checkpoint
 
-    _, capabilities = compiler.processor()
-    precision = compiler.choose_precision(settings.precision, capabilities)
+    plans = target_plans(settings)
     source = Source(find_checkpoint(settings.model))
     logged = _logged(settings, source, progress)
     chain = Chain(settings.cache, progress)
     chain.open()
     with _one_thread():
-        try:
-            pieces = _pieces(Steps(settings, precision, source, chain, logged))
-        except EngineError as error:
-            # "auto" promises the fastest that repeats the model, and bf16 alone may fail to.
-            if settings.precision != "auto" or precision == "fp32":
-                raise
-            progress.note(f"{precision} does not pass, building fp32: {error}")
-            pieces = _pieces(Steps(settings, "fp32", source, chain, logged))
-        return save_bundle(pieces, source.checkpoint)
+        pieces = _pieces(Steps(settings, source, chain, logged), plans)
+        return save_bundle(pieces, source.outline)
 
 
 def _logged(
@@ -62,22 +59,44 @@ def _logged(
     return traffic.tables
 
 
-def _pieces(steps: Steps) -> Pieces:
+def _pieces(steps: Steps, plans: Sequence[Sequence[TargetPlan]]) -> Pieces:
     """All the steps, in the order of docs/architecture.md."""
+    # Second choices need nothing that the first ones do not: their graphs are the same.
+    first = [choices[0] for choices in plans]
     shared = steps.shared()
     traces = steps.traces()
-    ranges = steps.ranges(traces) if steps.precision == "int8" else None
-    graphs = {name: steps.graph(name, shared, ranges) for name in GRAPH_NAMES}
+    kinds = sorted({p.denoiser.precision for p in first if p.denoiser.quantised})
+    ranges: dict[str, Made] = {kind: steps.ranges(traces, kind) for kind in kinds}
+    graphs = _graphs(steps, first, shared, ranges)
     metric = steps.metric(traces)
-    chosen = steps.routes(traces, metric, graphs[DIT])
+    set_bytes = max(weight_set_bytes(read_graph(dit.folder, "")) for dit in graphs[DIT].values())
+    chosen = steps.routes(traces, metric, set_bytes)
     routes = read_routes(chosen.folder)
-    merge = steps.merge_source(ranges)
-    weights = {route.name: steps.weight_set(route, chosen, merge, graphs[DIT]) for route in routes}
-    engines = steps.engines(graphs, shared, weights)
-    verified = steps.verification(traces, chosen, routes, weights, engines, graphs)
+    merge = steps.merge_source(ranges.get("int8"))
+    weights = {
+        variant: {
+            route.name: steps.weight_set(route, variant, chosen, merge, dit) for route in routes
+        }
+        for variant, dit in graphs[DIT].items()
+    }
+    targets = []
+    for choices in plans:
+        for plan in choices:
+            own = {name: graphs[name][policy.variant] for name, policy in plan.policies.items()}
+            sets = weights[plan.denoiser.variant]
+            engines = steps.engines(plan, own, shared, sets)
+            try:
+                verified = steps.verification(plan, traces, chosen, routes, sets, engines, own)
+            except EngineError as error:
+                if plan is choices[-1]:
+                    raise
+                asked = plan.denoiser.precision
+                steps.chain.progress.note(f"{asked} does not pass, building the next: {error}")
+            else:
+                targets.append(Built(plan, engines, verified))
+                break
     return Pieces(
         settings=steps.settings,
-        precision={name: steps.precision_of(name) for name in GRAPH_NAMES},
         checkpoint_hash=steps.source.hash,
         shared=shared,
         traces=traces,
@@ -87,10 +106,22 @@ def _pieces(steps: Steps) -> Pieces:
         routes=routes,
         merge=None if steps.settings.routes_only else merge,
         weights=weights,
-        engines=engines,
-        verified=verified,
-        page=steps.page(traces, metric, chosen, routes, graphs[DIT]),
+        targets=targets,
+        page=steps.page(traces, metric, chosen, routes, set_bytes),
     )
+
+
+def _graphs(
+    steps: Steps, plans: Sequence[TargetPlan], shared: Made, ranges: Mapping[str, Made]
+) -> dict[str, dict[str, Made]]:
+    """Every variant of every graph that some target needs, each once."""
+    found: dict[str, dict[str, Made]] = {name: {} for name in GRAPH_NAMES}
+    for plan in plans:
+        for name, policy in plan.policies.items():
+            if policy.variant not in found[name]:
+                own = ranges[policy.precision] if policy.quantised else None
+                found[name][policy.variant] = steps.graph(name, policy, shared, own)
+    return found
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.numpy import save_file
 
 from a2edit.export.chain import Made, file_hash
 from a2edit.export.compile import openvino as compiler
-from a2edit.export.edge import read_graph
+from a2edit.export.edge import graph_file, read_graph
 from a2edit.export.files import read_json
 from a2edit.export.report import report_page
 from a2edit.export.settings import DRAWN_DATA, GIVEN_DATA, BuildSettings, tool_versions
@@ -36,6 +37,7 @@ from a2edit.runtime.sampler import FLUX_SHIFT
 
 if TYPE_CHECKING:
     from a2edit.calibration.routes import Route
+    from a2edit.export.targets import TargetPlan
     from a2edit.model.checkpoint import Checkpoint
     from a2edit.runtime.metric import RouteMetric
 
@@ -43,38 +45,49 @@ _MERGE = "weights/merge.safetensors"
 _TABLES = "calibration/tables.safetensors"
 
 
+@dataclass(frozen=True, slots=True)
+class Built:
+    """One target's finished steps: engines by graph or "dit.<route>"."""
+
+    plan: TargetPlan
+    engines: Mapping[str, Made]
+    verified: Made
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pieces:
     """Everything that a bundle is put together from.
 
     Attributes:
-        precision: of every graph.
-        graphs, weights, engines: finished steps by graph, route, and graph or "dit.<route>".
+        graphs: finished steps by graph and variant.
+        weights: by variant of the denoiser and route.
+        targets: engines and figures.
         metric: what a wrong expert weight costs.
         traces: of the calibration set.
-        ranges: of an int8 denoiser.
+        ranges: of quantised denoisers, by their 8-bit type.
         merge: what the runtime merges from; None to leave it out.
         page: about the routes.
     """
 
     settings: BuildSettings
-    precision: Mapping[str, str]
     checkpoint_hash: str
     shared: Made
-    graphs: Mapping[str, Made]
-    weights: Mapping[str, Made]
-    engines: Mapping[str, Made]
+    graphs: Mapping[str, Mapping[str, Made]]
+    weights: Mapping[str, Mapping[str, Made]]
+    targets: Sequence[Built]
     routes: Sequence[Route]
     metric: RouteMetric
     traces: Made
-    ranges: Made | None
+    ranges: Mapping[str, Made]
     merge: Made | None
     page: Made
-    verified: Made
 
 
 def save_bundle(pieces: Pieces, checkpoint: Checkpoint) -> str:
-    """Assemble, write the manifest, rename into `settings.out`; returns the bundle's hash."""
+    """Assemble, write the manifest, rename into `settings.out`; returns the bundle's hash.
+
+    `checkpoint` may be an outline: no weights are read.
+    """
     out = pieces.settings.out
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
@@ -94,13 +107,17 @@ def save_bundle(pieces: Pieces, checkpoint: Checkpoint) -> str:
 def _fill(folder: Path, pieces: Pieces, checkpoint: Checkpoint) -> Manifest:
     """Put every file in its place, and describe them."""
     _place(pieces.shared.folder / "shared.safetensors", folder / "graphs/shared.safetensors")
-    for name, made in pieces.graphs.items():
-        _place(made.folder / f"{name}.onnx", folder / f"graphs/{name}.onnx")
-    for name, made in pieces.weights.items():
-        file = f"{name}.safetensors"
-        _place(made.folder / file, folder / "weights/routes" / file)
-    for name, made in pieces.engines.items():
-        _place(made.folder / f"{name}.blob", folder / f"engines/cpu/{name}.blob")
+    for name, variants in pieces.graphs.items():
+        for variant, made in variants.items():
+            file = graph_file(name, variant)
+            _place(made.folder / file, folder / "graphs" / file)
+    for variant, sets in pieces.weights.items():
+        for route, made in sets.items():
+            _place(made.folder / f"{route}.safetensors", folder / _weights_file(variant, route))
+    for built in pieces.targets:
+        for name, made in built.engines.items():
+            file = _engine_file(built.plan, name)
+            _place(made.folder / Path(file).name, folder / file)
     if pieces.merge:
         _place(pieces.merge.folder / MERGE_FILE, folder / _MERGE)
     found = read_traces(pieces.traces.folder)
@@ -111,7 +128,10 @@ def _fill(folder: Path, pieces: Pieces, checkpoint: Checkpoint) -> Manifest:
         shutil.copyfile(source / "tokenizer.json", folder / f"tokenizer/{kind}.json")
 
     sizes = {path: path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
-    verification = read_json(pieces.verified.folder / "verification.json")
+    verification = {
+        built.plan.target.name: read_json(built.verified.folder / "verification.json")
+        for built in pieces.targets
+    }
     precision = _precision(pieces, checkpoint)
     _place(pieces.page.folder / PAGE_FILE, folder / "report" / PAGE_FILE)
     page = report_page(
@@ -152,17 +172,19 @@ def _manifest(
             for kind in sorted(checkpoint.tokenizers)
         },
         graphs={
-            name: read_graph(made.folder, f"graphs/{name}.onnx")
-            for name, made in pieces.graphs.items()
+            name: {
+                variant: read_graph(made.folder, f"graphs/{graph_file(name, variant)}")
+                for variant, made in variants.items()
+            }
+            for name, variants in pieces.graphs.items()
         },
         weight_sets={
-            name: WeightSetEntry(file=f"weights/routes/{name}.safetensors")
-            for name in pieces.weights
+            variant: {route: WeightSetEntry(file=_weights_file(variant, route)) for route in sets}
+            for variant, sets in pieces.weights.items()
         },
         routes={
             route.name: RouteEntry(
                 table=tuple(tuple(row) for row in route.table.tolist()),
-                weight_set=route.name,
                 predicted_error=route.predicted_error,
                 members=route.members,
             )
@@ -173,18 +195,7 @@ def _manifest(
             energy=pieces.metric.energy,
             tolerance=pieces.settings.tolerance,
         ),
-        engines={
-            pieces.settings.target: {
-                name: EngineEntry(
-                    file=f"engines/cpu/{name}.blob",
-                    backend=compiler.BACKEND,
-                    version=backend_version(),
-                    precision=pieces.precision[name.partition(".")[0]],
-                    materialise="baked" if "." in name else "inputs",
-                )
-                for name in pieces.engines
-            }
-        },
+        engines={built.plan.target.name: _engines(built) for built in pieces.targets},
         files={
             path.relative_to(folder).as_posix(): FileEntry(
                 sha256=file_hash(path), bytes=path.stat().st_size
@@ -205,17 +216,52 @@ def _manifest(
     )
 
 
+def _engines(built: Built) -> dict[str, EngineEntry]:
+    plan = built.plan
+    return {
+        name: EngineEntry(
+            file=_engine_file(plan, name),
+            variant=plan.policy(name).variant,
+            backend=plan.backend,
+            version=backend_version(),
+            precision=plan.policy(name).precision,
+            materialise="baked" if "." in name else "inputs",
+        )
+        for name in built.engines
+    }
+
+
 def _precision(pieces: Pieces, checkpoint: Checkpoint) -> dict[str, Any]:
     """What computes in which precision, counted (SPEC §11.2)."""
-    graph = read_graph(pieces.graphs["dit"].folder, "")
-    stored = [weight.dtype for weight in graph.weights if weight.name.endswith(".weight")]
-    policy = {"int8": read_policy(pieces.ranges.folder)} if pieces.ranges else {}
-    return {
-        **policy,
-        "graphs": dict(pieces.precision),
-        "routed_linears": len(checkpoint.linears),
-        "routed_weights": {dtype: stored.count(dtype) for dtype in sorted(set(stored))},
+    stored = {
+        variant: Counter(
+            weight.dtype
+            for weight in read_graph(made.folder, "").weights
+            if weight.name.endswith(".weight")
+        )
+        for variant, made in pieces.graphs["dit"].items()
     }
+    return {
+        "targets": {
+            built.plan.target.name: {
+                name: policy.precision for name, policy in built.plan.policies.items()
+            }
+            for built in pieces.targets
+        },
+        "routed_linears": len(checkpoint.linears),
+        "routed_weights": {
+            variant: dict(sorted(types.items())) for variant, types in stored.items()
+        },
+        "ranges": {kind: read_policy(made.folder) for kind, made in pieces.ranges.items()},
+    }
+
+
+def _weights_file(variant: str, route: str) -> str:
+    return f"weights/{variant}/{route}.safetensors"
+
+
+def _engine_file(plan: TargetPlan, name: str) -> str:
+    return f"engines/{plan.target.name}/{name}.blob"
 
 
 def _place(source: Path, target: Path) -> None:

@@ -71,7 +71,7 @@ def read_bundle_routes(folder: Path) -> BundleRoutes:
             for name, entry in manifest.routes.items()
         ],
         sample=RouteSample(tables, manifest.calibration.categories),
-        set_bytes=weight_set_bytes(manifest.graphs["dit"]),
+        set_bytes=max(map(weight_set_bytes, manifest.graphs["dit"].values())),
     )
 
 

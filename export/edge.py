@@ -44,6 +44,11 @@ def read_graph(folder: Path, file: str) -> GraphEntry:
     return GraphEntry(file=file, **edge)
 
 
+def graph_file(graph: str, variant: str) -> str:
+    """The name of a variant's file, in its step's folder and in the bundle's graphs/."""
+    return f"{graph}.{variant}.onnx"
+
+
 def weight_set_bytes(graph: GraphEntry) -> int:
     """Size of one route's weights, as the denoiser's graph takes them."""
     return sum(spec.nbytes for spec in graph.weights)

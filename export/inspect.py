@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from a2edit.runtime.bundle import open_bundle
-from a2edit.runtime.manifest import Manifest
+from a2edit.runtime.engines.pool import DENOISER
+from a2edit.runtime.manifest import EngineEntry, GraphEntry, Manifest
 
 
 def print_bundle(folder: Path, console: Console) -> None:
@@ -33,7 +34,7 @@ def print_bundle(folder: Path, console: Console) -> None:
     console.print(f"past routes  {_past(manifest)}", soft_wrap=True)
     for target in sorted(manifest.engines):
         console.print(_engines(manifest, target))
-    console.print(_routes(manifest))
+        console.print(_routes(manifest, target))
     console.print(
         "made with    " + ", ".join(f"{key} {value}" for key, value in manifest.tools.items()),
         soft_wrap=True,
@@ -65,27 +66,32 @@ def _engines(manifest: Manifest, target: str) -> Table:
         table.add_row(
             name,
             entry.precision,
-            entry.materialise if manifest.graphs[name.partition(".")[0]].weights else "",
+            entry.materialise if _graph_of(manifest, name, entry).weights else "",
             f"{manifest.files[entry.file].bytes / 1e6:.1f}",
-            *_figure(manifest, "graphs", name),
+            *_figure(manifest, target, "graphs", name),
         )
     return table
 
 
-def _routes(manifest: Manifest) -> Table:
+def _routes(manifest: Manifest, target: str) -> Table:
+    variant = next(
+        entry.variant
+        for name, entry in manifest.engines[target].items()
+        if name.partition(".")[0] == DENOISER
+    )
     table = plain_table(
-        "Routes",
+        f"Routes for {target}, weights as {variant}",
         ("route",),
         ("members", "predicted", "error", "allowed", "MB", "experts awake"),
     )
     for name, route in sorted(manifest.routes.items()):
-        weights = manifest.files[manifest.weight_sets[route.weight_set].file]
+        weights = manifest.files[manifest.weight_sets[variant][name].file]
         active = {expert for row in route.table for expert, weight in enumerate(row) if weight}
         table.add_row(
             name,
             str(route.members),
             f"{route.predicted_error:.2%}",
-            *_figure(manifest, "routes", name),
+            *_figure(manifest, target, "routes", name),
             f"{weights.bytes / 1e6:.1f}",
             " ".join(map(str, sorted(active))),
         )
@@ -102,8 +108,12 @@ def plain_table(title: str, words: tuple[str, ...], numbers: tuple[str, ...]) ->
     return table
 
 
-def _figure(manifest: Manifest, kind: str, name: str) -> tuple[str, str]:
-    entry = manifest.verification.get(kind, {}).get(name)
+def _graph_of(manifest: Manifest, name: str, engine: EngineEntry) -> GraphEntry:
+    return manifest.graphs[name.partition(".")[0]][engine.variant]
+
+
+def _figure(manifest: Manifest, target: str, kind: str, name: str) -> tuple[str, str]:
+    entry = manifest.verification.get(target, {}).get(kind, {}).get(name)
     if entry is None:
         return "", ""
     return f"{entry['relative_error']:.1e}", f"{entry['tolerance']:.0e}"

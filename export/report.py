@@ -38,30 +38,40 @@ def report_page(
         name: of the model.
         sizes: bytes of every file of the bundle.
         routes: with their tables.
-        verification: relative errors and tolerances by graph and by route.
+        verification: relative errors and tolerances by target, then by graph and by route.
         precision: as in the manifest.
         tools: versions.
     """
-    graphs = [
-        [graph, precision["graphs"][graph], *_figure(verification["graphs"].get(graph))]
-        for graph in sorted(precision["graphs"])
-    ]
-    rows = [
-        [
-            route.name,
-            str(route.members),
-            f"{route.predicted_error:.2%}",
-            *_figure(verification["routes"].get(route.name)),
-        ]
-        for route in routes
-    ]
     total = sum(sizes.values())
     parts = [
         f"<h1>{text(name)}</h1><p>{len(routes)} routes, {total / 1e6:.1f} MB. {_ERRORS}</p>",
-        f"<h2>Routes</h2><p>{_ROUTES}</p>",
-        table(["route", "members", "predicted error", "measured error", "allowed"], rows),
-        "<h2>Graphs</h2>",
-        table(["graph", "precision", "measured error", "allowed"], graphs),
+    ]
+    for target, figures in sorted(verification.items()):
+        computed = precision["targets"][target]
+        parts += [
+            f"<h2>{text(target)}: routes</h2><p>{_ROUTES}</p>",
+            table(
+                ["route", "members", "predicted error", "measured error", "allowed"],
+                [
+                    [
+                        route.name,
+                        str(route.members),
+                        f"{route.predicted_error:.2%}",
+                        *_figure(figures["routes"].get(route.name)),
+                    ]
+                    for route in routes
+                ],
+            ),
+            f"<h2>{text(target)}: graphs</h2>",
+            table(
+                ["graph", "precision", "measured error", "allowed"],
+                [
+                    [graph, computed[graph], *_figure(figures["graphs"].get(graph))]
+                    for graph in sorted(computed)
+                ],
+            ),
+        ]
+    parts += [
         "<h2>Files</h2>",
         table(["file", "kB"], [[file, f"{size / 1e3:,.0f}"] for file, size in sizes.items()]),
         "<h2>Made with</h2>",

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Literal
 
 import a2edit
+from a2edit.calibration.policy import PRESETS, Preset
 from a2edit.calibration.routes import RouteLimit
 from a2edit.runtime.errors import RequestError, TargetError
+from a2edit.runtime.targets import PRECISIONS as TYPES
+from a2edit.runtime.targets import Precision, Target, parse_targets
 
-TARGETS = ("cpu",)
 MATERIALISE = ("inputs", "baked")
-PRECISIONS = ("auto", "fp32", "bf16", "int8")
+PRECISIONS = ("auto", *TYPES)
+BACKENDS = ("auto", "openvino", "tensorrt_rtx", "tensorrt")
 # What a manifest says of the calibration set.
 GIVEN_DATA, DRAWN_DATA = "given data set", "drawn scenes"
 
@@ -35,6 +38,7 @@ _TOOLS = (
 # Our own code whose change may change what a step makes: of all steps, of routes, of int8's ranges,
 # of the samples.
 _BUILD_CODE = (
+    "calibration/policy.py",
     "export/**/*.py",
     "kernels/*.py",
     "model/*.py",
@@ -43,6 +47,7 @@ _BUILD_CODE = (
     "runtime/metric.py",
     "runtime/sampler.py",
     "runtime/spec.py",
+    "runtime/targets.py",
     "runtime/tensors.py",
 )
 _ROUTE_CODE = ("calibration/gram.py", "calibration/report.py", "calibration/routes.py")
@@ -75,9 +80,12 @@ class BuildSettings:
         routes: K, the most routes to make; `DEFAULT_ROUTES` unless another limit is given.
         route_error: instead of K, a bound on predicted errors (`RouteLimit`).
         routes_budget: instead of K, bytes for weight sets.
-        precision: "auto" takes the fastest that passes verification on this processor.
+        precision: of the denoiser on every target; "auto" leaves it to `preset`.
+        preset: what is traded for what (`calibration.policy`); None: lossless on a CPU, the
+            fastest that passes verification on this processor, and balanced on a GPU.
         materialise: "inputs", one engine that routes are bound to, or "baked", one engine a route.
-        target: what the engines run on.
+        target: what the engines run on, several joined by commas.
+        backend: what compiles them; "auto" is the target's own.
         calibration: a UniEdit folder or its shards; drawn scenes when None.
         samples: calibration requests.
         tolerance: predicted route error up to which a static route is good enough.
@@ -90,9 +98,11 @@ class BuildSettings:
     routes: int | None = None
     route_error: float | None = None
     routes_budget: int | None = None
-    precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
+    precision: Literal["auto"] | Precision = "auto"
+    preset: Preset | None = None
     materialise: Literal["inputs", "baked"] = "inputs"
     target: str = "cpu"
+    backend: str = "auto"
     calibration: Path | None = None
     samples: int = 64
     tolerance: float = 0.01
@@ -111,16 +121,22 @@ class BuildSettings:
             raise RequestError(
                 f"--calibration {self.calibration} does not exist; give a UniEdit folder or shards"
             )
-        if self.target not in TARGETS:
-            raise TargetError(
-                f"--target {self.target} is unknown; this version builds for {', '.join(TARGETS)}"
+        if unbuilt := [target.name for target in self.targets if target.device != "cpu"]:
+            raise TargetError(f"--target {unbuilt[0]}: this version builds for cpu")
+        if self.preset is not None and self.precision != "auto":
+            raise RequestError(
+                f"--preset {self.preset} and --precision {self.precision} both say what to compute "
+                "in: give one of them"
             )
         for name, value, allowed in (
             ("precision", self.precision, PRECISIONS),
             ("materialise", self.materialise, MATERIALISE),
+            ("preset", self.preset, (None, *PRESETS)),
+            ("backend", self.backend, BACKENDS),
         ):
             if value not in allowed:
-                raise RequestError(f"--{name} is {value!r}; allowed: {', '.join(allowed)}")
+                known = ", ".join(word for word in allowed if word)
+                raise RequestError(f"--{name} is {value!r}; allowed: {known}")
         if self.out.exists() and not self._replaceable():
             raise RequestError(
                 f"--out {self.out} exists and is no bundle (it has no manifest.json); "
@@ -131,6 +147,11 @@ class BuildSettings:
         if not self.out.is_dir():
             return False
         return (self.out / "manifest.json").is_file() or not any(self.out.iterdir())
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """What to build for; raises TargetError for an unknown one."""
+        return parse_targets(self.target)
 
     @property
     def limit(self) -> RouteLimit:

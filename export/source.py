@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,9 +52,10 @@ class Source:
     @cached_property
     def outline(self) -> Checkpoint:
         """The checkpoint without its weights, from its config files alone: for exporting."""
+        from a2edit.model.checkpoint import tokenizer_folders
         from a2edit.model.weightless import outline
 
-        return outline(self.folder)
+        return replace(outline(self.folder), tokenizers=tokenizer_folders(self.folder))
 
     @cached_property
     def outline_graphs(self) -> dict[str, GraphModule]:

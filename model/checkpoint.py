@@ -45,6 +45,15 @@ FOLDERS = {part: path for part, (path, _) in _PIECES.items()} | {"vae": "base/va
 TOKENIZERS = {"pooled": "base/tokenizer", "text": "base/tokenizer_2"}
 
 
+def tokenizer_folders(folder: Path) -> dict[str, Path]:
+    """Folders of "text" and "pooled" tokenizers; raises CheckpointError where one is missing."""
+    found = {key: folder / path for key, path in TOKENIZERS.items()}
+    for path in found.values():
+        if not (path / "tokenizer.json").is_file():
+            raise CheckpointError(f"{path / 'tokenizer.json'} is missing")
+    return found
+
+
 def find_checkpoint(name_or_folder: str | Path) -> Path:
     """The folder of a checkpoint given by path, or by the name of an embedded one."""
     folder = Path(name_or_folder)
@@ -133,13 +142,14 @@ class Checkpoint:
             folder / "experts", linears, config.num_experts, config.rank, config.alpha
         )
         gate = _load_gate(folder / "gate", experts.blocks, config.num_experts)
-        tokenizers = {key: folder / path for key, path in TOKENIZERS.items()}
-        for path in tokenizers.values():
-            if not (path / "tokenizer.json").is_file():
-                raise CheckpointError(f"{path / 'tokenizer.json'} is missing")
         _check_base(folder, config)
         checkpoint = cls(
-            config=config, vae=vae, gate=gate, experts=experts, tokenizers=tokenizers, **parts
+            config=config,
+            vae=vae,
+            gate=gate,
+            experts=experts,
+            tokenizers=tokenizer_folders(folder),
+            **parts,
         )
         for module in checkpoint.modules().values():
             module.eval().requires_grad_(False)

@@ -24,26 +24,27 @@ class Bundle:
     def path(self, file: str) -> Path:
         return self.folder / file
 
-    def weight_set(self, name: str) -> WeightSet:
-        """A set of routed weights, mapped: processes share its pages, and opening copies nothing.
+    def weight_set(self, route: str, variant: str) -> WeightSet:
+        """A route's weights for a variant of the denoiser, mapped: processes share its pages.
 
         The arrays are writable, as engines take pointers; a write changes this process's copy.
         """
-        entry = self.manifest.weight_sets.get(name)
+        sets = self.manifest.weight_sets.get(variant, {})
+        entry = sets.get(route)
         if entry is None:
             raise BundleError(
-                f"{str(self.folder)!r} has no weight set {name!r}; "
-                f"it has {', '.join(sorted(self.manifest.weight_sets))}"
+                f"{str(self.folder)!r} has no weight set {route!r} for {variant}; "
+                f"it has {', '.join(sorted(sets)) or 'none'}"
             )
         mapped = map_tensors(self.path(entry.file), writable=True)
         arrays = {key: tensor.array for key, tensor in mapped.tensors.items()}
-        return WeightSet(name, arrays, mapped.memory)
+        return WeightSet(route, arrays, mapped.memory)
 
-    def merger(self) -> RouteMerger | None:
+    def merger(self, variant: str) -> RouteMerger | None:
         """What merges routes that were not built ahead; None if built with --routes-only."""
         if self.manifest.merge is None:
             return None
-        weights = self.manifest.graphs["dit"].weights
+        weights = self.manifest.graphs["dit"][variant].weights
         return RouteMerger(self.path(self.manifest.merge.file), self.manifest.merge, weights)
 
 

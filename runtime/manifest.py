@@ -8,7 +8,7 @@ bundle is listed in `files` with its own hash, so a changed byte anywhere is see
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,8 +21,9 @@ from a2edit.runtime.images import atomic_path
 from a2edit.runtime.metric import RouteMetric
 from a2edit.runtime.sampler import Shift
 from a2edit.runtime.spec import ModelSpec
+from a2edit.runtime.targets import Precision
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 # What an edit cannot do without.
 GRAPHS = (
@@ -84,7 +85,6 @@ class RouteEntry:
     """A table R[L][N] of frozen expert weights, 0 = inactive (SPEC §3)."""
 
     table: tuple[tuple[float, ...], ...]
-    weight_set: str
     predicted_error: float  # mean over the calibration samples of this route
     members: int  # how many of them there were
 
@@ -127,10 +127,13 @@ class CalibrationEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineEntry:
+    """A compiled graph; `variant` says which of its graph's forms, and which weights fit it."""
+
     file: str
+    variant: str
     backend: str
     version: str
-    precision: str
+    precision: Precision
     materialise: str  # "inputs": routes are bound; "baked": one engine a route
 
 
@@ -142,12 +145,19 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
+    """Everything that a host needs to know.
+
+    A graph has a variant for every combination of types that some target needs (a bf16 network, one
+    with INT8 products); targets with equal ones share it. Weight sets, one a route, belong to a
+    variant of the denoiser.
+    """
+
     name: str
     model: ModelSpec
     sampler: SamplerEntry
     tokenizers: Mapping[str, TokenizerEntry]
-    graphs: Mapping[str, GraphEntry]
-    weight_sets: Mapping[str, WeightSetEntry]
+    graphs: Mapping[str, Mapping[str, GraphEntry]]  # graph -> variant
+    weight_sets: Mapping[str, Mapping[str, WeightSetEntry]]  # variant of the denoiser -> route
     routes: Mapping[str, RouteEntry]
     route_metric: MetricEntry
     engines: Mapping[str, Mapping[str, EngineEntry]]  # target -> graph -> engine
@@ -234,16 +244,10 @@ def manifest_from_json(content: Mapping[str, Any]) -> Manifest:
         model=lambda value: _build(ModelSpec, value, "model"),
         sampler=lambda value: _build(SamplerEntry, value, "sampler"),
         tokenizers=lambda value: _table(TokenizerEntry, value, "tokenizers"),
-        graphs=lambda value: {
-            name: _build(
-                GraphEntry,
-                entry,
-                f"graphs.{name}",
-                **dict.fromkeys(("inputs", "outputs", "weights"), _tensors),
-            )
-            for name, entry in _object(value, "graphs").items()
-        },
-        weight_sets=lambda value: _table(WeightSetEntry, value, "weight_sets"),
+        graphs=lambda value: _tables(
+            GraphEntry, value, "graphs", **dict.fromkeys(("inputs", "outputs", "weights"), _tensors)
+        ),
+        weight_sets=lambda value: _tables(WeightSetEntry, value, "weight_sets"),
         routes=lambda value: {
             name: _build(RouteEntry, entry, f"routes.{name}", table=_tuples)
             for name, entry in _object(value, "routes").items()
@@ -255,10 +259,7 @@ def manifest_from_json(content: Mapping[str, Any]) -> Manifest:
         calibration=lambda value: (
             value and _build(CalibrationEntry, value, "calibration", categories=_tuples)
         ),
-        engines=lambda value: {
-            target: _table(EngineEntry, graphs, f"engines.{target}")
-            for target, graphs in _object(value, "engines").items()
-        },
+        engines=lambda value: _tables(EngineEntry, value, "engines"),
         files=lambda value: _table(FileEntry, value, "files"),
     )
     _check_references(manifest)
@@ -289,10 +290,17 @@ def _object(value: Any, where: str) -> Json:
     return value
 
 
-def _table(kind: type[T], value: Any, where: str) -> dict[str, T]:
+def _table(kind: type[T], value: Any, where: str, **convert: Any) -> dict[str, T]:
     return {
-        name: _build(kind, entry, f"{where}.{name}")
+        name: _build(kind, entry, f"{where}.{name}", **convert)
         for name, entry in _object(value, where).items()
+    }
+
+
+def _tables(kind: type[T], value: Any, where: str, **convert: Any) -> dict[str, dict[str, T]]:
+    return {
+        name: _table(kind, entries, f"{where}.{name}", **convert)
+        for name, entries in _object(value, where).items()
     }
 
 
@@ -315,25 +323,25 @@ def _tuples(value: Any) -> Any:
 def _check_references(manifest: Manifest) -> None:
     """What an edit needs is there, files that entries name are listed, tables have shapes."""
     named = [entry.file for entry in manifest.tokenizers.values()]
-    named += [entry.file for entry in manifest.graphs.values()]
-    named += [entry.file for entry in manifest.weight_sets.values()]
     named += [entry.file for entry in (manifest.merge, manifest.calibration) if entry]
-    named += [entry.file for graphs in manifest.engines.values() for entry in graphs.values()]
+    for tables in (manifest.graphs, manifest.weight_sets, manifest.engines):
+        named += [entry.file for entries in tables.values() for entry in entries.values()]
     if unlisted := sorted(set(named) - manifest.files.keys()):
         raise BundleError(f"files are named but not listed: {', '.join(unlisted)}")
-    for name, found, needed in (
-        ("graphs", manifest.graphs.keys(), GRAPHS),
-        ("tokenizers", manifest.tokenizers.keys(), TOKENIZERS),
-        (
-            "weight_sets",
-            manifest.weight_sets.keys(),
-            {r.weight_set for r in manifest.routes.values()},
-        ),
-    ):
-        if missing := sorted(set(needed) - found):
-            raise BundleError(f"{name} lacks {', '.join(missing)}")
     if not manifest.routes:
         raise BundleError("there are no routes")
+    _check_complete("graphs", manifest.graphs, GRAPHS)
+    _check_complete("tokenizers", manifest.tokenizers, TOKENIZERS)
+    _check_complete("weight_sets", manifest.weight_sets, manifest.graphs["dit"])
+    for variant, sets in manifest.weight_sets.items():
+        _check_complete(f"weight_sets.{variant}", sets, manifest.routes)
+    for target, engines in manifest.engines.items():
+        for name, entry in engines.items():
+            graph = name.partition(".")[0]
+            if entry.variant not in manifest.graphs.get(graph, {}):
+                raise BundleError(
+                    f"engines.{target}.{name} is of {graph} {entry.variant!r}, which is not there"
+                )
     blocks, experts = manifest.model.blocks, manifest.model.experts
     for name, route in manifest.routes.items():
         if len(route.table) != blocks or any(len(row) != experts for row in route.table):
@@ -346,3 +354,8 @@ def _check_references(manifest: Manifest) -> None:
         rows = set(manifest.merge.blocks.values())
         if not rows <= set(range(blocks)):
             raise BundleError(f"merge.blocks names rows outside of {blocks} blocks")
+
+
+def _check_complete(what: str, found: Iterable[str], needed: Iterable[str]) -> None:
+    if missing := sorted(set(needed) - set(found)):
+        raise BundleError(f"{what} lacks {', '.join(missing)}")

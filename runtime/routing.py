@@ -28,7 +28,6 @@ class RoutePlan:
     """What is to run for a gate's table, before its weights are had."""
 
     route: str  # of the bundle, or "merged-<hash of the table>"
-    weights: str  # name of the weight set
     table: NDArray[np.float32]  # [L, N], what runs
     predicted_error: float  # of `table` against what the gate asked for, relative
     supply: Supply  # built ahead, or merged from the experts
@@ -37,7 +36,7 @@ class RoutePlan:
     @property
     def key(self) -> Hashable:
         """Equal for plans that run the same weights."""
-        return self.weights if self.supply == "static" else self.table.tobytes()
+        return self.route if self.supply == "static" else self.table.tobytes()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +122,6 @@ class RouteStore:
         route, error = ranked[0]
         plan = RoutePlan(
             route=route,
-            weights=self._entries[route].weight_set,
             table=self._tables[self._names.index(route)].astype(np.float32),
             predicted_error=error,
             supply="static",
@@ -159,7 +157,6 @@ class RouteStore:
         name = f"merged-{hashlib.sha256(table.tobytes()).hexdigest()[:12]}"
         return RoutePlan(
             route=name,
-            weights=name,
             table=table,
             predicted_error=float(self.metric.errors(gate_weights[None], table[None])[0, 0]),
             supply="merged",

@@ -11,12 +11,14 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 from a2edit.runtime.errors import EngineError, TargetError
+from a2edit.runtime.targets import Precision
 
 BACKEND = "openvino"
 # What the processor must offer for a precision, in OpenVINO's words.
-_CAPABILITY = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
+_CAPABILITY: dict[Precision, str] = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}
 
 
 def processor() -> tuple[str, tuple[str, ...]]:
@@ -28,7 +30,9 @@ def processor() -> tuple[str, tuple[str, ...]]:
     return str(core.get_property("CPU", "FULL_DEVICE_NAME")), tuple(sorted(capabilities))
 
 
-def choose_precision(asked: str, capabilities: tuple[str, ...]) -> str:
+def choose_precision(
+    asked: Precision | Literal["auto"], capabilities: tuple[str, ...]
+) -> Precision:
     """The precision to build: `asked`, or for "auto" bf16 where the processor has it, else fp32.
 
     Raises:
@@ -37,7 +41,7 @@ def choose_precision(asked: str, capabilities: tuple[str, ...]) -> str:
     """
     if asked == "auto":
         return "bf16" if _CAPABILITY["bf16"] in capabilities else "fp32"
-    if _CAPABILITY[asked] in capabilities:
+    if _CAPABILITY.get(asked) in capabilities:
         return asked
     allowed = ", ".join(name for name, word in _CAPABILITY.items() if word in capabilities)
     raise TargetError(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from a2edit.calibration.samples import EncodedSample
     from a2edit.calibration.traces import Traces
     from a2edit.export.source import Source
+    from a2edit.runtime.targets import Precision
 
 # Requests of a calibration set that are traced as one step: what a killed build does again.
 TRACED_AT_ONCE = 8
@@ -106,14 +107,15 @@ def read_metric(folder: Path) -> RouteMetric:
     return RouteMetric(np.asarray(found["gram"], np.float64), found["energy"])
 
 
-def save_ranges(folder: Path, source: Source, traces: Path) -> None:
+def save_ranges(folder: Path, source: Source, traces: Path, kind: Precision) -> None:
     """ranges.json and smooth.safetensors: which linears become int8, and how.
 
     Chosen on other requests than the engines are verified on, where there are as many.
     """
     from a2edit.calibration.choice import choose_int8
+    from a2edit.calibration.policy import TOLERANCE
     from a2edit.calibration.probe import VelocityProbe
-    from a2edit.export.verify import TOLERANCE, compared_steps
+    from a2edit.export.verify import compared_steps
 
     samples = read_samples(traces, RANGE_SAMPLES)
     samples = samples[VERIFY_SAMPLES:] or samples
@@ -122,7 +124,7 @@ def save_ranges(folder: Path, source: Source, traces: Path) -> None:
         VelocityProbe(source.checkpoint, source.dit, sample, seed, steps)
         for seed, sample in enumerate(samples[:PROBES])
     ]
-    bound = TOLERANCE["int8"] * INT8_MARGIN
+    bound = TOLERANCE[kind] * INT8_MARGIN
     policy = choose_int8(source.checkpoint, source.dit, samples, probes, steps, bound)
     smooth = {f"{name}.smooth": how.smooth.numpy() for name, how in policy.ranges.items()}
     save_file(dict(sorted(smooth.items())), folder / SMOOTH_FILE)

@@ -5,16 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from a2edit.export.edge import write_graph
+from a2edit.export.edge import graph_file, write_graph
 from a2edit.export.source import DIT
 from a2edit.export.steps.calibrate import read_ranges, read_smooth
 
 if TYPE_CHECKING:
+    from a2edit.calibration.policy import GraphPolicy
     from a2edit.export.source import Source
 
 
-def save_graph(folder: Path, name: str, source: Source, shared: Path, ranges: Path | None) -> None:
-    """<name>.onnx and graph.json; `ranges` is the ranges step's folder, for an int8 denoiser."""
+def save_graph(
+    folder: Path,
+    name: str,
+    policy: GraphPolicy,
+    source: Source,
+    shared: Path,
+    ranges: Path | None,
+) -> None:
+    """One variant's ONNX file and graph.json; `ranges` is their step's folder, where it has any."""
     from a2edit.export.onnx_export import SHARED_FILE, onnx_from_module, save_onnx
     from a2edit.export.passes import run
     from a2edit.export.passes.qdq import QuantiseRoutedLinears
@@ -30,4 +38,4 @@ def save_graph(folder: Path, name: str, source: Source, shared: Path, ranges: Pa
         quantise = QuantiseRoutedLinears(read_ranges(ranges), read_smooth(ranges))
         model = run(model, [quantise], name)
     write_graph(model, len(graph.input_names), folder)
-    save_onnx(model, places(shared / SHARED_FILE), folder / f"{name}.onnx")
+    save_onnx(model, places(shared / SHARED_FILE), folder / graph_file(name, policy.variant))

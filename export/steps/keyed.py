@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from a2edit.export.chain import Chain, Made
 from a2edit.export.compile import openvino as compiler
-from a2edit.export.edge import read_graph, weight_set_bytes
+from a2edit.export.edge import graph_file, read_graph
 from a2edit.export.settings import (
     BuildSettings,
     build_code_hash,
@@ -26,32 +26,30 @@ from a2edit.export.settings import (
     sample_code_hash,
     tool_versions,
 )
-from a2edit.export.source import DIT, GRAPH_NAMES, Source, data_hash
+from a2edit.export.source import DIT, Source, data_hash
 from a2edit.export.steps import calibrate, choose, merge, page
 from a2edit.export.steps.engines import save_engine
 from a2edit.export.steps.graphs import save_graph
 from a2edit.export.steps.verified import save_verification
 
 if TYPE_CHECKING:
+    from a2edit.calibration.policy import GraphPolicy
     from a2edit.calibration.routes import Route
+    from a2edit.export.targets import TargetPlan
+    from a2edit.runtime.targets import Precision
 
 
 @dataclass(frozen=True)
 class Steps:
-    """One precision's steps; each method does one, or finds it done.
+    """A build's steps; each method does one, or finds it done.
 
     `logged` are gate tables [T, L, N] of traffic, to make routes from beside the calibration set.
     """
 
     settings: BuildSettings
-    precision: str
     source: Source
     chain: Chain
     logged: NDArray[np.float32] | None = None
-
-    def precision_of(self, graph: str) -> str:
-        """Only the denoiser, nearly all of the time, leaves fp32; the gate must not (§11.2)."""
-        return self.precision if graph.partition(".")[0] == DIT else "fp32"
 
     @cached_property
     def _base(self) -> Mapping[str, Any]:
@@ -95,36 +93,43 @@ class Steps:
     def _traced(self, step: str, first: int, count: int) -> None:
         self.chain.progress.at(step, first + count, self.settings.samples)
 
-    def ranges(self, traces: Made) -> Made:
-        work = partial(calibrate.save_ranges, source=self.source, traces=traces.folder)
-        inputs = {"traces": traces.key, "code": range_code_hash()}
-        return self.chain.run("ranges", inputs, work)
+    def ranges(self, traces: Made, kind: Precision) -> Made:
+        """Of inputs that become `kind`, "int8" or "fp8"."""
+        work = partial(calibrate.save_ranges, source=self.source, traces=traces.folder, kind=kind)
+        inputs = {"traces": traces.key, "kind": kind, "code": range_code_hash()}
+        return self.chain.run(f"ranges-{kind}", inputs, work)
 
-    def graph(self, name: str, shared: Made, ranges: Made | None) -> Made:
-        used = ranges if name == DIT else None
-        inputs = {**self._base, "shared": shared.key, "ranges": used.key if used else None}
+    def graph(self, name: str, policy: GraphPolicy, shared: Made, ranges: Made | None) -> Made:
+        """One variant of a graph; `ranges` of the kind that its policy asks for."""
+        inputs = {
+            **self._base,
+            "variant": policy.variant,
+            "shared": shared.key,
+            "ranges": ranges.key if ranges else None,
+        }
         work = partial(
             save_graph,
             name=name,
+            policy=policy,
             source=self.source,
             shared=shared.folder,
-            ranges=used.folder if used else None,
+            ranges=ranges.folder if ranges else None,
         )
-        return self.chain.run(f"graph-{name}", inputs, work)
+        return self.chain.run(f"graph-{name}.{policy.variant}", inputs, work)
 
     def metric(self, traces: Made) -> Made:
         inputs = {"traces": traces.key, "code": route_code_hash()}
         work = partial(calibrate.save_metric, source=self.source, traces=traces.folder)
         return self.chain.run("metric", inputs, work)
 
-    def routes(self, traces: Made, metric: Made, dit: Made) -> Made:
+    def routes(self, traces: Made, metric: Made, set_bytes: int) -> Made:
+        """`set_bytes` is what the largest weight set of a route takes."""
         limit, logged = self.settings.limit, self.logged
-        size = weight_set_bytes(read_graph(dit.folder, ""))
         inputs = {
             "traces": traces.key,
             "metric": metric.key,
             "limit": asdict(limit),
-            "set_bytes": size if limit.budget is not None else None,
+            "set_bytes": set_bytes if limit.budget is not None else None,
             "logged": sha256(logged.tobytes()).hexdigest() if logged is not None else None,
             "code": route_code_hash(),
         }
@@ -134,7 +139,7 @@ class Steps:
             metric=metric.folder,
             logged=logged,
             limit=limit,
-            set_bytes=size,
+            set_bytes=set_bytes,
         )
         return self.chain.run("routes", inputs, work)
 
@@ -144,7 +149,7 @@ class Steps:
         work = partial(merge.save_merge_source, source=self.source, ranges=folder)
         return self.chain.run("merge-source", inputs, work)
 
-    def weight_set(self, route: Route, chosen: Made, source: Made, dit: Made) -> Made:
+    def weight_set(self, route: Route, variant: str, chosen: Made, source: Made, dit: Made) -> Made:
         weights = read_graph(dit.folder, "").weights
         inputs = {
             "routes": chosen.key,
@@ -153,49 +158,61 @@ class Steps:
             "weights": [str(spec) for spec in weights],
         }
         work = partial(merge.save_weight_set, merge=source.folder, weights=weights, route=route)
-        return self.chain.run(f"weights-{route.name}", inputs, work)
+        return self.chain.run(f"weights-{variant}-{route.name}", inputs, work)
 
     def engines(
-        self, graphs: Mapping[str, Made], shared: Made, weights: Mapping[str, Made]
+        self,
+        plan: TargetPlan,
+        graphs: Mapping[str, Made],
+        shared: Made,
+        weights: Mapping[str, Made],
     ) -> dict[str, Made]:
+        """One target's, by graph or "dit.<route>", from its variants of graphs and weight sets."""
         wanted: dict[str, str | None] = dict.fromkeys(graphs)
         if self.settings.materialise == "baked":
             del wanted[DIT]
             wanted |= {f"{DIT}.{route}": route for route in weights}
         return {
-            name: self._engine(name, graphs[name.partition(".")[0]], shared, route, weights)
+            name: self._engine(plan, name, graphs[name.partition(".")[0]], shared, route, weights)
             for name, route in wanted.items()
         }
 
     def _engine(
-        self, name: str, graph: Made, shared: Made, route: str | None, weights: Mapping[str, Made]
+        self,
+        plan: TargetPlan,
+        name: str,
+        graph: Made,
+        shared: Made,
+        route: str | None,
+        weights: Mapping[str, Made],
     ) -> Made:
         from a2edit.export.onnx_export import SHARED_FILE
 
-        precision = self.precision_of(name)
+        policy = plan.policy(name)
         inputs = {
             "graph": graph.key,
             "shared": shared.key,
             "route": weights[route].key if route else None,
-            "precision": precision,
+            "precision": policy.precision,
+            "target": plan.target.name,
             "processor": compiler.processor(),
         }
         work = partial(
             save_engine,
             name=name,
-            onnx=graph.folder / f"{name.partition('.')[0]}.onnx",
+            onnx=graph.folder / graph_file(name.partition(".")[0], policy.variant),
             shared=shared.folder / SHARED_FILE,
-            precision=precision,
+            precision=policy.precision,
             route=weights[route].folder / f"{route}.safetensors" if route else None,
         )
-        return self.chain.run(f"engine-{name}", inputs, work)
+        return self.chain.run(f"engine-{plan.target.name}-{name}", inputs, work)
 
     def page(
-        self, traces: Made, metric: Made, chosen: Made, routes: Sequence[Route], dit: Made
+        self, traces: Made, metric: Made, chosen: Made, routes: Sequence[Route], set_bytes: int
     ) -> Made:
         about: dict[str, Any] = {
             "tolerance": self.settings.tolerance,
-            "set_bytes": weight_set_bytes(read_graph(dit.folder, "")),
+            "set_bytes": set_bytes,
             "merges": not self.settings.routes_only,
         }
         inputs = {
@@ -217,6 +234,7 @@ class Steps:
 
     def verification(
         self,
+        plan: TargetPlan,
         traces: Made,
         chosen: Made,
         routes: Sequence[Route],
@@ -224,16 +242,23 @@ class Steps:
         engines: Mapping[str, Made],
         graphs: Mapping[str, Made],
     ) -> Made:
+        """One target's engines and routes against the truth."""
         keys = {name: made.key for name, made in {**engines, **weights}.items()}
-        inputs = {"traces": traces.key, "routes": chosen.key, "made": keys}
+        allowed = {name: policy.tolerance for name, policy in plan.policies.items()}
+        inputs = {
+            "traces": traces.key,
+            "routes": chosen.key,
+            "made": keys,
+            "allowed": allowed,
+        }
         work = partial(
             save_verification,
             source=self.source,
+            plan=plan,
             traces=traces.folder,
             routes=routes,
             weights=weights,
             engines=engines,
             graphs=graphs,
-            precision={name: self.precision_of(name) for name in GRAPH_NAMES},
         )
-        return self.chain.run("verify", inputs, work)
+        return self.chain.run(f"verify-{plan.target.name}", inputs, work)

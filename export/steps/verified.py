@@ -17,19 +17,20 @@ from a2edit.export.steps.calibrate import VERIFY_SAMPLES, read_samples
 if TYPE_CHECKING:
     from a2edit.calibration.routes import Route
     from a2edit.export.source import Source
+    from a2edit.export.targets import TargetPlan
 
 
 def save_verification(
     folder: Path,
     source: Source,
+    plan: TargetPlan,
     traces: Path,
     routes: Sequence[Route],
     weights: Mapping[str, Made],
     engines: Mapping[str, Made],
     graphs: Mapping[str, Made],
-    precision: Mapping[str, str],
 ) -> None:
-    """verification.json: the relative error of every engine and every route.
+    """verification.json: the relative error of every engine and every route of one target.
 
     Raises:
         EngineError: one of them is out of tolerance.
@@ -45,10 +46,10 @@ def save_verification(
         spec = read_graph(graphs[graph].folder, "").spec(graph)
         if baked:
             spec = GraphSpec(name, spec.inputs, spec.outputs)
-        kind = precision[graph]
-        with engine_from_blob(spec, made.folder / f"{name}.blob", kind) as engine:
+        policy = plan.policy(name)
+        with engine_from_blob(spec, made.folder / f"{name}.blob", policy.precision) as engine:
             if graph != DIT:
-                by_graph[name] = verify.verify_graph(source.graphs[graph], engine, kind)
+                by_graph[name] = verify.verify_graph(source.graphs[graph], engine, policy.tolerance)
             for route in routes:
                 if graph != DIT or baked not in {"", route.name}:
                     continue
@@ -56,7 +57,7 @@ def save_verification(
                     file = weights[route.name].folder / f"{route.name}.safetensors"
                     engine.bind(WeightSet(route.name, load_file(file)))
                 by_route[route.name] = verify.verify_route(
-                    source.checkpoint, source.dit, engine, route, samples, kind
+                    source.checkpoint, source.dit, engine, route, samples, policy.tolerance
                 )
     verify.check({**by_graph, **{f"route {k}": v for k, v in by_route.items()}})
     write_json(

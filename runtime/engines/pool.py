@@ -1,17 +1,25 @@
 """The engines of a bundle, opened once and kept."""
 
 import logging
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 from a2edit.runtime.bundle import Bundle
 from a2edit.runtime.engines.base import CheckedEngine, Engine, GraphSpec, WeightSet
 from a2edit.runtime.errors import BundleError, TargetError
-from a2edit.runtime.manifest import EngineEntry
+from a2edit.runtime.manifest import REBUILD, EngineEntry, GraphEntry
 from a2edit.runtime.routing import RouteChoice, WeightSource
+from a2edit.runtime.targets import TARGETS, Precision
 
-DEVICES = ("cpu",)
-BACKENDS = ("openvino", "onnxruntime")
+DEVICES = ("cpu", "cuda")
+# Backends by the module that runs them.
+MODULES = {
+    "openvino": "openvino",
+    "onnxruntime": "onnxruntime",
+    "tensorrt_rtx": "tensorrt",
+    "tensorrt": "tensorrt",
+}
 DENOISER = "dit"
 
 log = logging.getLogger(__name__)
@@ -27,25 +35,36 @@ class EnginePool:
     def __init__(self, bundle: Bundle, device: str = "cpu", backend: str = "auto") -> None:
         if device not in DEVICES:
             raise TargetError(f"device {device!r} is unknown: use {' or '.join(DEVICES)}")
-        if backend != "auto" and backend not in BACKENDS:
-            raise TargetError(f"engine {backend!r} is unknown: use auto, {', '.join(BACKENDS)}")
+        if backend != "auto" and backend not in MODULES:
+            raise TargetError(f"engine {backend!r} is unknown: use auto, {', '.join(MODULES)}")
         self._bundle = bundle
-        self._entries = bundle.manifest.engines.get(device, {})
-        entry = next(iter(self._entries.values()), None)
-        self.backend = backend if backend != "auto" else entry.backend if entry else BACKENDS[0]
-        if self.backend not in BACKENDS:
+        self._entries = _entries(bundle, device)
+        entry = next(iter(self._entries.values()))
+        self.backend = backend if backend != "auto" else entry.backend
+        if self.backend not in MODULES:
             raise TargetError(
                 f"the bundle's engines are for {self.backend!r}, which this a2edit does not "
-                f"know: use --engine {' or '.join(BACKENDS)}"
+                f"know: use --engine {' or '.join(MODULES)}"
             )
-        self._module: Any = import_module(f"a2edit.runtime.engines.{self.backend}")
+        self._module: Any = import_module(f"a2edit.runtime.engines.{MODULES[self.backend]}")
         self._engines: dict[str, CheckedEngine] = {}
         self._bound: WeightSet | None = None  # by the shared denoiser
+        self.variant = self._variant(DENOISER)  # of the denoiser, and so of its weight sets
+
+    @property
+    def graph(self) -> GraphEntry:
+        """The denoiser's."""
+        return self._bundle.manifest.graphs[DENOISER][self.variant]
+
+    @property
+    def precision(self) -> Precision:
+        """What the denoiser computes in."""
+        return self._entry_of(DENOISER).precision
 
     @property
     def _set_bytes(self) -> int:
         """What one weight set takes in memory."""
-        return sum(spec.nbytes for spec in self._bundle.manifest.graphs[DENOISER].weights)
+        return sum(spec.nbytes for spec in self.graph.weights)
 
     @property
     def baked(self) -> bool:
@@ -68,15 +87,17 @@ class EnginePool:
     def static_weights(self) -> WeightSource:
         """The weights that a route is bound by; none where its engine holds them."""
         if self.baked:
-            return WeightSource(lambda plan: WeightSet(plan.weights, {}), 0)
-        return WeightSource(lambda plan: self._bundle.weight_set(plan.weights), self._set_bytes)
+            return WeightSource(lambda plan: WeightSet(plan.route, {}), 0)
+        return WeightSource(
+            lambda plan: self._bundle.weight_set(plan.route, self.variant), self._set_bytes
+        )
 
     def merged_weights(self) -> WeightSource | None:
         """Weights for any table, merged from the experts; None where the bundle has none."""
-        merger = self._bundle.merger()
+        merger = self._bundle.merger(self.variant)
         if merger is None:
             return None
-        return WeightSource(lambda plan: merger.merge(plan.table, plan.weights), self._set_bytes)
+        return WeightSource(lambda plan: merger.merge(plan.table, plan.route), self._set_bytes)
 
     def denoiser(self, choice: RouteChoice) -> Engine:
         """The engine that runs `choice`: the route's own, or the shared one with it bound.
@@ -104,13 +125,14 @@ class EnginePool:
             self._engines.popitem()[1].close()
 
     def _opened(self, name: str) -> CheckedEngine:
+        kind = name.partition(".")[0]
         graphs = self._bundle.manifest.graphs
-        graph = graphs.get(DENOISER if name.startswith(f"{DENOISER}.") else name)
-        if graph is None:
+        if kind not in graphs:
             raise BundleError(
                 f"{str(self._bundle.folder)!r} has no graph {name!r}; "
                 f"it has {', '.join(sorted(graphs))}"
             )
+        graph = graphs[kind][self._variant(kind)]
         entry = self._entries.get(name)
         if entry is not None and self._loadable(entry):
             spec = graph.spec(name)
@@ -128,15 +150,31 @@ class EnginePool:
                     self._module.backend_version(),
                 )
             path = self._bundle.path(graph.file)
-            engine = self._module.engine_from_onnx(graph.spec(name), path, self._precision(name))
+            precision = self._entry_of(kind).precision
+            engine = self._module.engine_from_onnx(graph.spec(name), path, precision)
         return engine
 
-    def _precision(self, name: str) -> str:
-        """What the bundle computes a graph in; the engines of a baked denoiser share theirs."""
-        for of, entry in self._entries.items():
-            if of.partition(".")[0] == name.partition(".")[0]:
-                return entry.precision
-        return "fp32"
+    def _variant(self, graph: str) -> str:
+        return self._entry_of(graph).variant
+
+    def _entry_of(self, graph: str) -> EngineEntry:
+        """What the bundle says of a graph here; the engines of a baked denoiser agree."""
+        for name, entry in self._entries.items():
+            if name.partition(".")[0] == graph:
+                return entry
+        raise BundleError(f"{str(self._bundle.folder)!r} has no engine for {graph!r}: {REBUILD}")
 
     def _loadable(self, entry: EngineEntry) -> bool:
         return entry.backend == self.backend and entry.version == self._module.backend_version()
+
+
+def _entries(bundle: Bundle, device: str) -> Mapping[str, EngineEntry]:
+    """The bundle's engines for a device; of several GPUs', those for the one at hand."""
+    engines = bundle.manifest.engines
+    held = [name for name in engines if name in TARGETS and TARGETS[name].device == device]
+    if not held:
+        raise TargetError(
+            f"{str(bundle.folder)!r} has no engines for the device {device!r}; it has some for "
+            f"{', '.join(sorted(engines)) or 'none'}: build one with --target, or use --device"
+        )
+    return engines[held[0]]

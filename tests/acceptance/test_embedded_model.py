@@ -16,9 +16,10 @@ from a2edit.bench.figures import edit_cases, figures
 from a2edit.bench.heldout.cases import drawn_cases
 from a2edit.bench.metrics import psnr
 from a2edit.bench.switching import example_inputs
+from a2edit.calibration.policy import TOLERANCE
 from a2edit.calibration.routes import Route
 from a2edit.calibration.samples import HELD_OUT, calibration_requests, encode
-from a2edit.export.verify import TOLERANCE, verify_route
+from a2edit.export.verify import verify_route
 from a2edit.model.checkpoint import Checkpoint, find_checkpoint
 from a2edit.model.graphs import DitGraph, make_graphs
 from a2edit.model.pipeline import A2EditPipeline
@@ -65,7 +66,7 @@ def test_the_checkpoint_is_small_and_whole() -> None:
 def test_engines_are_the_model(bundle: Path) -> None:
     """Every graph and route was verified at build; the figures are in the manifest."""
     verification = read_manifest(bundle).verification
-    routes = verification["routes"]
+    routes = verification["cpu"]["routes"]
     assert 1 <= len(routes) <= 8
     assert all(float(figure["relative_error"]) <= 1e-5 for figure in routes.values())
 
@@ -102,7 +103,7 @@ def test_what_no_route_is_near_is_merged_and_is_the_model(bundle: Path) -> None:
         assert choice.supply == "merged"
         asked = Route("asked", sample.table, 1, 0.0)
         engine = editor.engines.denoiser(choice)
-        figure = verify_route(checkpoint, dit, engine, asked, [sample], "fp32")
+        figure = verify_route(checkpoint, dit, engine, asked, [sample], TOLERANCE["fp32"])
     assert figure.error <= TOLERANCE["fp32"] == 1e-5
 
 

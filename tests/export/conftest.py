@@ -65,15 +65,16 @@ def merges_to_the_built_bytes() -> Callable[[Path], None]:
         bundle = open_bundle(folder)
         manifest = bundle.manifest
         assert manifest.merge is not None
+        (variant,) = manifest.weight_sets
         merger = RouteMerger(
             bundle.path(manifest.merge.file),
             manifest.merge,
-            manifest.graphs["dit"].weights,
+            manifest.graphs["dit"][variant].weights,
             threads=2,
         )
         for name, entry in manifest.routes.items():
             merged = merger.merge(np.array(entry.table, np.float64), name).tensors
-            built = load_file(bundle.path(manifest.weight_sets[entry.weight_set].file))
+            built = load_file(bundle.path(manifest.weight_sets[variant][name].file))
             assert merged.keys() == built.keys()
             for key, array in built.items():
                 assert merged[key].dtype == array.dtype

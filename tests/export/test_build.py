@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from a2edit.calibration import policy
 from a2edit.export import verify
 from a2edit.export.build import build
 from a2edit.export.chain import Chain, Silent
@@ -57,11 +58,12 @@ def test_a_bundle_holds_what_its_manifest_says(bundle: Path) -> None:
     assert set(manifest.engines["cpu"]) == set(manifest.graphs)
     assert 1 <= len(manifest.routes) <= 3
     assert sum(route.members for route in manifest.routes.values()) == 8
-    assert manifest.precision["routed_weights"] == {"float32": manifest.precision["routed_linears"]}
-    for figures in manifest.verification.values():
+    counted = {"fp32": {"float32": manifest.precision["routed_linears"]}}
+    assert manifest.precision["routed_weights"] == counted
+    for figures in manifest.verification["cpu"].values():
         for name, figure in figures.items():
             assert figure["relative_error"] <= figure["tolerance"], name
-    assert set(manifest.verification["routes"]) == set(manifest.routes)
+    assert set(manifest.verification["cpu"]["routes"]) == set(manifest.routes)
     calibration = manifest.calibration
     assert calibration is not None
     assert len(calibration.categories) == 8
@@ -94,7 +96,7 @@ build(BuildSettings(model={str(checkpoint_folder)!r}, out=Path({str(out)!r}), ro
     process = subprocess.Popen([sys.executable, "-c", script], start_new_session=True)
     deadline = time.monotonic() + 120
     try:
-        while not any(cache.glob("graph-text_encoder-*")) and time.monotonic() < deadline:
+        while not any(cache.glob("graph-text_encoder.fp32-*")) and time.monotonic() < deadline:
             assert process.poll() is None, "the build ended before it could be killed"
             time.sleep(0.05)
     finally:
@@ -105,8 +107,8 @@ build(BuildSettings(model={str(checkpoint_folder)!r}, out=Path({str(out)!r}), ro
     build(tiny_settings(out), recorder)
     assert recorder.steps["traces-0000"]
     assert recorder.steps["traces"]
-    assert recorder.steps["graph-text_encoder"]
-    assert not recorder.steps["graph-dit"]
+    assert recorder.steps["graph-text_encoder.fp32"]
+    assert not recorder.steps["graph-dit.fp32"]
     assert not list(cache.glob(".doing-*"))
     assert contents(out) == contents(bundle)
 
@@ -120,24 +122,25 @@ def test_other_settings_reuse_what_they_share(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Random weights a few dozen wide average out less than a trained model's do.
-    monkeypatch.setitem(verify.TOLERANCE, "int8", 0.1)
+    monkeypatch.setitem(policy.TOLERANCE, "int8", 0.1)
     out = tmp_path / "tiny"
     settings = tiny_settings(out, precision="int8", routes=1)
     shutil.copytree(tiny_settings(bundle).cache, settings.cache)
     recorder = Recorder()
     build(settings, recorder)
     redone = {step for step, reused in recorder.steps.items() if not reused}
-    assert {"ranges", "graph-dit", "engine-dit", "merge-source", "routes", "verify"} <= redone
-    found = {"shared", "traces-0000", "traces", "graph-gate", "engine-gate"}
+    assert {"ranges-int8", "graph-dit.int8", "engine-cpu-dit", "merge-source", "routes"} <= redone
+    found = {"shared", "traces-0000", "traces", "graph-gate.fp32", "engine-cpu-gate"}
     assert not (found | {"metric"}) & redone
     manifest = open_bundle(out).manifest
     linears = manifest.precision["routed_linears"]
     # Counted in the graph: all but those that the policy lifted.
-    counted, policy = manifest.precision["routed_weights"], manifest.precision["int8"]
-    assert counted["int8"] == linears - len(policy["lifted"]) > linears / 2
-    assert policy["error"] <= 0.1
-    assert manifest.precision["graphs"]["gate"] == "fp32"
-    (figure,) = manifest.verification["routes"].values()
+    counted = manifest.precision["routed_weights"]["int8"]
+    chosen = manifest.precision["ranges"]["int8"]
+    assert counted["int8"] == linears - len(chosen["lifted"]) > linears / 2
+    assert chosen["error"] <= 0.1
+    assert manifest.precision["targets"]["cpu"]["gate"] == "fp32"
+    (figure,) = manifest.verification["cpu"]["routes"].values()
     assert 1e-3 < figure["relative_error"] <= 0.1  # int8, and not silently fp32
 
     merges_to_the_built_bytes(out)
@@ -206,7 +209,7 @@ def steps_of(settings: BuildSettings, folder: Path) -> tuple[Steps, Recorder]:
     recorder = Recorder()
     chain = Chain(settings.cache, recorder)
     chain.open()
-    return Steps(settings, "fp32", Source(folder), chain), recorder
+    return Steps(settings, Source(folder), chain), recorder
 
 
 def test_traces_are_done_part_by_part(

@@ -25,7 +25,7 @@ from a2edit.runtime.manifest import read_manifest
 
 
 def model_of(bundle: Path, name: str) -> ir.Model:
-    return ir.load(bundle / "graphs" / f"{name}.onnx")
+    return ir.load(bundle / "graphs" / f"{name}.fp32.onnx")
 
 
 @pytest.mark.parametrize("name", GRAPH_NAMES)
@@ -46,7 +46,7 @@ def test_parameters_are_outside_and_the_rest_is_small(bundle: Path, name: str) -
 
 @pytest.mark.parametrize("name", GRAPH_NAMES)
 def test_nothing_of_the_build_machine_is_in_a_graph(bundle: Path, name: str) -> None:
-    content = (bundle / "graphs" / f"{name}.onnx").read_bytes()
+    content = (bundle / "graphs" / f"{name}.fp32.onnx").read_bytes()
     for text in (b"site-packages", b"/home/", b"stack_trace", str(bundle.parent).encode()):
         assert text not in content
 
@@ -60,7 +60,7 @@ def test_without_weights_it_is_the_loaded_models_graph(
     graph = make_graphs(checkpoint)[name]
     model = onnx_from_module(graph, shared_parameters(checkpoint), routed)
     save_onnx(model, places(bundle / "graphs/shared.safetensors"), tmp_path / f"{name}.onnx")
-    exported = (bundle / "graphs" / f"{name}.onnx").read_bytes()
+    exported = (bundle / "graphs" / f"{name}.fp32.onnx").read_bytes()
     assert (tmp_path / f"{name}.onnx").read_bytes() == exported
 
 
@@ -91,7 +91,7 @@ def test_external_data_is_the_checkpoints(bundle: Path, checkpoint: Checkpoint) 
 
 
 def test_routed_weights_are_inputs_in_torchs_layout(bundle: Path, checkpoint: Checkpoint) -> None:
-    graph = read_manifest(bundle).graphs["dit"]
+    graph = read_manifest(bundle).graphs["dit"]["fp32"]
     shapes = {f"{x.name}.weight": (x.out_features, x.in_features) for x in checkpoint.linears}
     assert {weight.name: weight.shape for weight in graph.weights} == shapes
     assert [spec.name for spec in graph.inputs][:2] == ["latents", "conditioning"]
@@ -101,7 +101,7 @@ def test_weight_sets_are_the_references_merge(bundle: Path, checkpoint: Checkpoi
     import torch
 
     for name, entry in read_manifest(bundle).routes.items():
-        found = load_file(bundle / f"weights/routes/{name}.safetensors")
+        found = load_file(bundle / f"weights/fp32/{name}.safetensors")
         truth = merged_state(checkpoint.transformer, checkpoint.experts, torch.tensor(entry.table))
         assert found.keys() == truth.keys()
         for key, weight in truth.items():
@@ -180,12 +180,15 @@ def test_float64_is_cast() -> None:
 
 
 def test_baking_leaves_the_requests_inputs_only(bundle: Path, tmp_path: Path) -> None:
-    route = next(iter((bundle / "weights/routes").iterdir()))
+    route = next(iter((bundle / "weights/fp32").iterdir()))
     path = bake(
-        bundle / "graphs/dit.onnx", bundle / "graphs/shared.safetensors", route, tmp_path / "parts"
+        bundle / "graphs/dit.fp32.onnx",
+        bundle / "graphs/shared.safetensors",
+        route,
+        tmp_path / "parts",
     )
     baked, free = ir.load(path), model_of(bundle, "dit")
-    names = {spec.name for spec in read_manifest(bundle).graphs["dit"].inputs}
+    names = {spec.name for spec in read_manifest(bundle).graphs["dit"]["fp32"].inputs}
     assert (
         {value.name for value in baked.graph.inputs} == names < {v.name for v in free.graph.inputs}
     )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from a2edit.calibration.policy import BYTES_TOLERANCE, TOLERANCE
 from a2edit.export.source import GRAPH_NAMES
-from a2edit.export.verify import BYTES_TOLERANCE, TOLERANCE
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import unmerged
 from a2edit.model.graphs import GraphModule, make_graphs
@@ -17,10 +17,10 @@ from a2edit.runtime.engines.base import GraphSpec
 
 BACKENDS = {
     "onnxruntime": lambda b, name: onnxruntime.engine_from_onnx(
-        spec(b, name), b.folder / "graphs" / f"{name}.onnx", "fp32"
+        spec(b, name), b.folder / "graphs" / f"{name}.fp32.onnx", "fp32"
     ),
     "openvino": lambda b, name: openvino.engine_from_onnx(
-        spec(b, name), b.folder / "graphs" / f"{name}.onnx", "fp32"
+        spec(b, name), b.folder / "graphs" / f"{name}.fp32.onnx", "fp32"
     ),
     "openvino blob": lambda b, name: openvino.engine_from_blob(
         spec(b, name), b.folder / "engines/cpu" / f"{name}.blob", "fp32"
@@ -29,7 +29,7 @@ BACKENDS = {
 
 
 def spec(bundle: Bundle, name: str) -> GraphSpec:
-    return bundle.manifest.graphs[name].spec(name)
+    return bundle.manifest.graphs[name]["fp32"].spec(name)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_graph_repeats_torch(
     with BACKENDS[backend](opened, name) as engine, torch.no_grad():
         if name == "dit":
             route, entry = next(iter(opened.manifest.routes.items()))
-            engine.bind(opened.weight_set(route))
+            engine.bind(opened.weight_set(route, "fp32"))
             inputs["delta"] = torch.ones(1)  # so that the step is x + v
             base = inputs["latents"].numpy()
             table = torch.tensor(entry.table)[None]
@@ -96,7 +96,7 @@ def test_guidance_and_timestep_angles_are_torchs_own(
     inputs |= {"sigma": torch.ones(1), "delta": torch.ones(1), "guidance": torch.tensor([77.7])}
     with BACKENDS["onnxruntime"](opened, "dit") as engine, torch.no_grad():
         name, entry = next(iter(opened.manifest.routes.items()))
-        engine.bind(opened.weight_set(name))
+        engine.bind(opened.weight_set(name, "fp32"))
         table = torch.tensor(entry.table)[None]
         with unmerged(checkpoint.transformer, checkpoint.experts, table):
             truth = graphs["dit"](*inputs.values()) - inputs["latents"]

@@ -75,4 +75,4 @@ def test_it_loads_and_builds(published: Path, tmp_path: Path) -> None:
                 assert torch.equal(shared[key], parameter), key
     assert any(key.startswith("vae.encoder.mid_block.attentions.0.") for key in shared)
     # The build has held every engine to torch, the autoencoder's convolutions and attention too.
-    assert {"vae_encoder", "vae_decoder"} <= bundle.manifest.verification["graphs"].keys()
+    assert {"vae_encoder", "vae_decoder"} <= bundle.manifest.verification["cpu"]["graphs"].keys()

@@ -252,7 +252,7 @@ def write_bundle(
         writer = GraphWriter()
         write(writer)
         writer.save(folder / entry.file, entry)
-        graphs[name] = entry
+        graphs[name] = {"fp32": entry}
         if not (baked and name == "dit"):
             engines[name] = _engine(folder, name, folder / entry.file, "inputs")
     merger = write_merge(folder)
@@ -293,12 +293,13 @@ def write_bundle(
         },
         "graphs": graphs,
         "weight_sets": {
-            name: WeightSetEntry(file=f"weights/routes/{name}.safetensors") for name in SCALES
+            "fp32": {
+                name: WeightSetEntry(file=f"weights/routes/{name}.safetensors") for name in SCALES
+            }
         },
         "routes": {
             name: RouteEntry(
                 table=tuple(tuple(row) for row in table),
-                weight_set=name,
                 predicted_error=0.01,
                 members=3,
             )
@@ -320,6 +321,7 @@ def _engine(folder: Path, name: str, graph: Path, materialise: str) -> EngineEnt
     blob = core.compile_model(core.read_model(graph), "CPU", options).export_model().getvalue()
     entry = EngineEntry(
         file=f"engines/cpu/{name}.blob",
+        variant="fp32",
         backend="openvino",
         version=backend_version(),
         precision="fp32",

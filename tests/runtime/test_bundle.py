@@ -50,12 +50,12 @@ def test_the_manifest_round_trips(bundle: Path, tmp_path: Path) -> None:
 
 def test_a_bundle_opens(bundle: Path) -> None:
     opened = open_bundle(bundle)
-    weights = opened.weight_set("green")
+    weights = opened.weight_set("green", "fp32")
     assert weights.tensors["proj.weight"][3, 3] == pytest.approx(0.75, rel=1e-6)
     assert weights.tensors["proj.weight"].flags.writeable
     assert weights.nbytes == 64 * 64 * 4
-    with pytest.raises(BundleError, match="no weight set 'pink'; it has blue, green, red"):
-        opened.weight_set("pink")
+    with pytest.raises(BundleError, match="no weight set 'pink' for fp32; it has blue, green, red"):
+        opened.weight_set("pink", "fp32")
 
 
 def test_one_flipped_bit_in_any_file_is_seen(own_bundle: Path) -> None:
@@ -104,7 +104,7 @@ def test_missing_and_surplus_files(own_bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(schema_version=3), "schema version 3, and this a2edit reads 2"),
+        (lambda c: c.update(schema_version=2), "schema version 2, and this a2edit reads 3"),
         (lambda c: c.pop("schema_version"), "schema version None"),
         (lambda c: c.update(extra=1), "unknown keys: extra"),
         (lambda c: c["sampler"].update(shift=1), "sampler has unknown keys: shift"),
@@ -113,13 +113,18 @@ def test_missing_and_surplus_files(own_bundle: Path) -> None:
         (lambda c: c["model"].update(layout="triptych"), "known are diptych, redux"),
         (lambda c: c["graphs"].pop("gate"), "graphs lacks gate"),
         (lambda c: c["tokenizers"].pop("pooled"), "tokenizers lacks pooled"),
-        (lambda c: c["routes"]["red"].update(weight_set="pink"), "weight_sets lacks pink"),
+        (lambda c: c["weight_sets"]["fp32"].pop("red"), "weight_sets.fp32 lacks red"),
+        (lambda c: c["weight_sets"].pop("fp32"), "weight_sets lacks fp32"),
+        (lambda c: c["engines"]["cpu"]["gate"].update(variant="int4"), "of gate 'int4', which"),
         (lambda c: c.update(routes={}), "there are no routes"),
         (lambda c: c.update(routes=[]), "routes must be an object"),
         (lambda c: c["routes"]["red"]["table"].pop(), "not 2 rows of 3"),
         (lambda c: c["route_metric"]["gram"].pop(), "not for 2 blocks of 3 experts"),
         (lambda c: c["files"].pop("graphs/dit.onnx"), "named but not listed: graphs/dit.onnx"),
-        (lambda c: c["graphs"]["dit"]["inputs"][0].update(dtype="int4"), "known are float32"),
+        (
+            lambda c: c["graphs"]["dit"]["fp32"]["inputs"][0].update(dtype="int4"),
+            "known are float32",
+        ),
     ],
 )
 def test_manifests_that_make_no_sense(

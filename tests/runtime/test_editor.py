@@ -87,7 +87,7 @@ def test_every_graph_gets_what_the_specification_says(bundle: Path, pictures: Pa
     encoders = ["vae_encoder", "image_encoder", "text_encoder", "pooled_encoder"]
     assert pool.order == [*encoders, "gate", *["dit"] * 4, "vae_decoder"]
     dit, levels = pool.recorded["dit"], sigmas(4, opened.manifest.model.image_tokens)
-    assert dit.binds == [opened.manifest.routes["blue"].weight_set] * 4
+    assert dit.binds == ["blue"] * 4
     np.testing.assert_array_equal(dit.runs[0]["latents"], noise(11, (1, 8, 64)))
     for step, given in enumerate(dit.runs):
         assert given["sigma"] == levels[step]

@@ -46,11 +46,11 @@ def test_a_wish_between_the_routes_is_merged_exactly(bundle: Path, pictures: Pat
 
 def test_a_routes_own_table_merges_to_the_bytes_that_were_built(bundle: Path) -> None:
     opened = open_bundle(bundle)
-    merger = opened.merger()
+    merger = opened.merger("fp32")
     assert merger is not None
     for name, route in opened.manifest.routes.items():
         merged = merger.merge(np.array(route.table, np.float32), name).tensors
-        built = opened.weight_set(route.weight_set).tensors
+        built = opened.weight_set(name, "fp32").tensors
         assert merged.keys() == built.keys()
         for key, array in merged.items():
             assert array.tobytes() == built[key].tobytes()
@@ -115,10 +115,10 @@ class CountingBundle(Bundle):
         object.__setattr__(self, "arrays", [])
         object.__setattr__(self, "alive", [])
 
-    def weight_set(self, name: str) -> WeightSet:
-        weights = super().weight_set(name)
+    def weight_set(self, route: str, variant: str) -> WeightSet:
+        weights = super().weight_set(route, variant)
         array = np.array(weights.tensors["proj.weight"])
-        counted = WeightSet(name, {"proj.weight": array})
+        counted = WeightSet(route, {"proj.weight": array})
         self.arrays.append(weakref.ref(array))
         self.alive.append(sum(array() is not None for array in self.arrays))
         return counted
@@ -174,7 +174,7 @@ def test_a_damaged_set_or_source_is_refused_by_name(own_bundle: Path) -> None:
     for name in ("weights/routes/red.safetensors", "weights/merge.safetensors"):
         (own_bundle / name).write_bytes(b"nonsense")
     with pytest.raises(BundleError, match=r"red\.safetensors' is no sound .* build it again"):
-        opened.weight_set("red")
+        opened.weight_set("red", "fp32")
     with pytest.raises(BundleError, match=r"merge\.safetensors' is no sound .* build it again"):
         Editor(opened, EnginePool(opened))
 

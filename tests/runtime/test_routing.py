@@ -20,7 +20,7 @@ Table = list[list[float]]
 
 def entry(table: Table, name: str) -> RouteEntry:
     rows = tuple(tuple(row) for row in table)
-    return RouteEntry(table=rows, weight_set=name, predicted_error=0.0, members=1)
+    return RouteEntry(table=rows, predicted_error=0.0, members=1)
 
 
 def metric(gram: np.ndarray, energy: float, tolerance: float = 0.05) -> MetricEntry:
@@ -35,9 +35,9 @@ class Sources:
     made: list[str] = field(default_factory=list)
 
     def make(self, plan: RoutePlan) -> WeightSet:
-        self.made.append(plan.weights)
+        self.made.append(plan.route)
         fill = float(plan.table.sum())
-        return WeightSet(plan.weights, {"w": np.full(10, fill, np.float32)})
+        return WeightSet(plan.route, {"w": np.full(10, fill, np.float32)})
 
     @property
     def source(self) -> WeightSource:
