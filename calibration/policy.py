@@ -36,16 +36,12 @@ class GraphPolicy:
         precision: of the products that cost the time; what the manifest states.
         rest: type of all other values in the ONNX file. A CPU engine rounds to bf16 by itself, so
             that its graphs stay fp32.
-        scale: where a quantised weight's row is scaled: in its DequantizeLinear ("weight", which
-            TensorRT fuses), or behind the product ("product", which OpenVINO needs to multiply
-            in int8, decision 12).
         weight_only: whether weights that no product takes in 8 bits are stored in 8 bits.
         tolerance: largest relative error that passes.
     """
 
     precision: Precision
     rest: Literal["fp32", "bf16"]
-    scale: Literal["weight", "product"] = "weight"
     weight_only: bool = False
     tolerance: float
 
@@ -59,8 +55,7 @@ class GraphPolicy:
         """Name of the graph's file and of its weight sets; targets with equal ones share them."""
         name: str = self.rest
         if self.quantised:
-            bare = self.scale == "product"
-            name = self.precision if bare else f"{self.precision}-{self.rest}"
+            name = self.precision if self.rest == "fp32" else f"{self.precision}-{self.rest}"
         return f"{name}-w8" if self.weight_only else name
 
 
@@ -100,7 +95,6 @@ def graph_policy(graph: str, target: Target, precision: Precision, small: bool) 
         return GraphPolicy(
             precision=precision,
             rest="bf16" if wide == "bf16" else "fp32",
-            scale="product" if target.device == "cpu" else "weight",
             weight_only=narrow,
             tolerance=tolerance,
         )
