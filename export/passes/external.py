@@ -15,8 +15,10 @@ _TYPES = {"float32": "FLOAT", "float16": "FLOAT16", "bfloat16": "BFLOAT16"}
 class ExternalParameters(ir.passes.InPlacePass):
     """Initializers named in `places` become external data of `file`, in the types it stores.
 
-    Behind one that the graph takes in another type stands a Cast: what a checkpoint has in bf16
-    takes half the bytes of fp32, and is the same numbers.
+    1. Behind one that the graph takes in another type stands a Cast: what a checkpoint has in bf16
+       takes half the bytes of fp32, and is the same numbers.
+    2. What the graph casts to the stored type (a bf16 graph to bf16) is taken as it is stored: a
+       compiler would fold two Casts by writing the fp32 numbers down.
 
     ONNX Runtime and OpenVINO both refuse external data outside of the graph's own folder, by ".."
     and by symlink alike; so `file` lies beside the graph (docs/decisions/0002).
@@ -50,12 +52,18 @@ class ExternalParameters(ir.passes.InPlacePass):
             value.const_value = tensor
             return
         narrow = ir.Value(name=name, shape=shape, type=ir.TensorType(stored), const_value=tensor)
-        cast = ir.node("Cast", [narrow], {"to": taken}, name=f"{name}.cast")
+        del graph.initializers[name]
+        graph.register_initializer(narrow)
+        for user, _ in list(value.uses()):  # case 2
+            if user.op_type == "Cast" and user.attributes["to"].as_int() == int(stored):
+                user.outputs[0].replace_all_uses_with(narrow)
+                graph.remove(user, safe=True)
+        if not value.uses():
+            return
+        cast = ir.node("Cast", [narrow], {"to": taken}, name=f"{name}.cast")  # case 1
         wide = cast.outputs[0]
         wide.name, wide.shape, wide.type = f"{name}.cast", shape, ir.TensorType(taken)
         value.replace_all_uses_with(wide)
-        del graph.initializers[name]
-        graph.register_initializer(narrow)
         graph.insert_before(graph[0], cast)
 
     def ensures(self, model: ir.Model) -> None:

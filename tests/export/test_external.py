@@ -75,3 +75,23 @@ def test_narrow_parameters_are_the_same_numbers(
     )
     with engine_from_blob(spec, tmp_path / "g.blob", "fp32") as engine:
         np.testing.assert_array_equal(engine.run({"x": x})["y"], truth)
+
+
+def test_a_cast_to_the_stored_type_is_no_cast(tmp_path: Path) -> None:
+    """A bf16 graph takes bf16 parameters as they are, and others rounded once."""
+    save_file(
+        {"a": torch.randn(4).bfloat16(), "b": torch.randn(4).half()},
+        tmp_path / FILE,
+    )
+    text = '<ir_version: 10, opset_import: ["" : 20]> g (float[4] a, float[4] b)'
+    text += " => (bfloat16[4] y, float[4] z) { c = Cast<to=16>(a) d = Cast<to=16>(b)"
+    model = ir.from_onnx_text(text + " y = Add(c, d) z = Neg(a) }")
+    for value in list(model.graph.inputs):
+        model.graph.inputs.remove(value)
+        model.graph.register_initializer(_empty(value))
+    run(model, [ExternalParameters(places(tmp_path / FILE), FILE, tmp_path)], "g")
+    add = next(node for node in model.graph if node.op_type == "Add")
+    assert add.inputs[0] is model.graph.initializers["a"]
+    assert add.inputs[1] is not model.graph.initializers["b"]
+    casts = {node.inputs[0].name for node in model.graph if node.op_type == "Cast"}
+    assert casts == {"a", "b", "b.cast"}  # "a" for z, which is fp32
