@@ -118,7 +118,7 @@ def _build(
                 f"graph {Path(onnx).stem}: {backend} cannot build it for {target}: "
                 f"{messages.reason()}"
             )
-        layers = plan_layer_types(temporary) or _network_layer_types(network)
+        layers = plan_layer_types(temporary) or network_layer_types(network)
         layers.write(Path(plan).with_suffix(SUFFIX))
         temporary.replace(plan)
     finally:
@@ -195,7 +195,7 @@ def _check_types(network: Any, target: Target, name: str) -> None:
             raise TargetError(f"graph {name}: {error}") from None
 
 
-def _network_layer_types(network: Any) -> LayerTypes:
+def network_layer_types(network: Any) -> LayerTypes:
     """Products of the network as it was parsed, by what their operands were quantised to."""
     layers = [network.get_layer(place) for place in range(network.num_layers)]
     maker = {
@@ -218,9 +218,9 @@ def _network_layer_types(network: Any) -> LayerTypes:
 
 
 def _carried(tensor: Any, maker: Mapping[str, Any]) -> str:
-    """The type that a tensor was dequantised from, through shuffles; else its own."""
+    """The type that a tensor was dequantised from, before it was moved about; else its own."""
     while (layer := maker.get(tensor.name)) is not None:
-        if layer.type.name not in {"SHUFFLE", "DEQUANTIZE"}:
+        if layer.type.name not in {"SHUFFLE", "UNSQUEEZE", "SQUEEZE", "IDENTITY", "DEQUANTIZE"}:
             break
         tensor = layer.get_input(0)
         if layer.type.name == "DEQUANTIZE":

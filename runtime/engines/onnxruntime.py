@@ -155,6 +155,9 @@ def engine_from_onnx(
     options.log_severity_level = 3
     # quantised graphs have signed activations
     options.add_session_config_entry("session.qdqisint8allowed", "1")
+    if precision == "fp8" or any(part.dtype == "float8_e4m3fn" for part in spec.weights):
+        # it takes fp8 products for int8 ones, and refuses what it made of them
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=_configured(backend, precision)

@@ -3,19 +3,26 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto as Type
 from onnx import helper
 
 from a2edit.export.compile.layers import read_layer_types
-from a2edit.export.compile.tensorrt import engine_from_onnx
+from a2edit.export.compile.plan_layers import plan_layer_types
+from a2edit.export.compile.tensorrt import engine_from_onnx, network_layer_types
+from a2edit.kernels.reference import dequantise_rows, narrowed, quantise_rows, widened
+from a2edit.runtime.engines.base import GraphSpec, TensorSpec, WeightSet
+from a2edit.runtime.engines.cuda import capability
+from a2edit.runtime.engines.tensorrt import engine_from_blob, message_log, tensorrt_module
 from a2edit.runtime.errors import EngineError, TargetError
-from a2edit.runtime.targets import TARGETS
+from a2edit.runtime.targets import TARGETS, target_of
 
 pytest.importorskip("tensorrt_rtx")
 
 ROWS, WIDE, OUT = 64, 128, 96
+STEP = 2**-5  # scale of the activations
 QUANTISED = {"int8": Type.INT8, "fp8": Type.FLOAT8E4M3FN}
 REST = {"fp32": Type.FLOAT, "bf16": Type.BFLOAT16}
 
@@ -34,7 +41,7 @@ def linear_graph(path: Path, kind: str, rest: str = "bf16", scale: str = "produc
         edges["weight"] = (QUANTISED[kind], [OUT, WIDE])
         edges["scale"] = (wide, [OUT])
         constants += [
-            helper.make_tensor("step", wide, [], [0.02]),
+            helper.make_tensor("step", wide, [], [STEP]),
             helper.make_tensor("zero", QUANTISED[kind], [], [0]),
             helper.make_tensor("one", wide, [], [1.0]),
         ]
@@ -217,3 +224,67 @@ def test_what_tensorrt_cannot_read_or_build_is_one_sentence(tmp_path: Path) -> N
         build(turned, "sm80")
     assert "graph turned: tensorrt_rtx cannot read it: node 'the_node'" in str(refusal)
     assert "\n" not in str(refusal.value)
+
+
+def test_where_a_plan_says_nothing_the_network_is_counted_and_called_so(tmp_path: Path) -> None:
+    trt = tensorrt_module("tensorrt_rtx")
+    messages = message_log(trt)
+    network = trt.Builder(messages).create_network(
+        1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    )
+    parser = trt.OnnxParser(network, messages)
+    graph = linear_graph(tmp_path / "proj.onnx", "int8", scale="weight")
+    assert parser.parse_from_file(str(graph))
+    # what was asked for: the plan of this graph multiplies bf16
+    counts = network_layer_types(network)
+    assert (counts.source, counts.linear) == ("network", {"int8 x int8": 1})
+    plan = tmp_path / "other.plan"
+    plan.write_bytes(b"a plan of a version that tells nothing")
+    assert plan_layer_types(plan) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", ["bf16", "int8", "fp8"])
+def test_on_a_gpu_a_plan_computes_what_numpy_does(kind: str, tmp_path: Path) -> None:
+    target = target_of(capability())
+    if "tensorrt_rtx" not in target.backends or kind not in target.precisions:
+        pytest.skip(f"{target.name} has no {kind} of tensorrt_rtx")
+    dtype = {"bf16": "bfloat16", "int8": "int8", "fp8": "float8_e4m3fn"}[kind]
+    spec = GraphSpec(
+        "proj",
+        (TensorSpec("x", "float32", (1, ROWS, WIDE)),),
+        (TensorSpec("y", "float32", (1, ROWS, OUT)),),
+        (
+            TensorSpec("weight", dtype, (OUT, WIDE)),
+            *([TensorSpec("scale", "bfloat16", (OUT,))] if kind in QUANTISED else []),
+        ),
+    )
+    plan = build(linear_graph(tmp_path / "proj.onnx", kind), target.name)
+    rng = np.random.default_rng(0)
+    x = widened(narrowed(rng.standard_normal((1, ROWS, WIDE)).astype(np.float32), "bfloat16"))
+    read = x if kind == "bf16" else widened(narrowed(rounded(x / STEP, kind), dtype)) * STEP
+    sets, expected = [], []
+    for place in range(2):
+        weight = rng.standard_normal((OUT, WIDE)).astype(np.float32)
+        if kind == "bf16":
+            tensors = {"weight": narrowed(weight, dtype)}
+            expected.append(read @ widened(tensors["weight"]).T)
+        else:
+            levels, scales = quantise_rows(weight, None, dtype, "bfloat16")
+            tensors = {"weight": levels, "scale": scales}
+            expected.append(read @ dequantise_rows(levels, scales).T)
+        sets.append(WeightSet(str(place), tensors))
+    with engine_from_blob(spec, plan, kind, "tensorrt_rtx") as engine:
+        for place in (0, 1, 0):
+            engine.bind(sets[place])
+            results = [engine.run({"x": x})["y"] for _ in range(3)]
+            # the second and third are replays
+            np.testing.assert_array_equal(results[0], results[2])
+            error = np.linalg.norm(results[0] - expected[place])
+            # the result is rounded to bf16 twice
+            assert error < 5e-3 * np.linalg.norm(expected[place])
+
+
+def rounded(levels: np.ndarray, kind: str) -> np.ndarray:
+    """As QuantizeLinear does; to fp8 `narrowed` rounds."""
+    return np.clip(np.rint(levels), -128, 127) if kind == "int8" else levels

@@ -61,6 +61,49 @@ def test_types_that_numpy_lacks_travel_as_bits(dtype: str, tmp_path: Path) -> No
             engine.run({"x": np.zeros(3, np.float32)})
 
 
+def test_an_fp8_product_with_its_scales_behind_it_runs(tmp_path: Path) -> None:
+    """The form that TensorRT multiplies in fp8; onnxruntime would fuse it to an int8 product."""
+    constants = [
+        helper.make_tensor("step", Type.FLOAT, [], [0.5]),
+        helper.make_tensor("one", Type.FLOAT, [], [1.0]),
+        helper.make_tensor("zero", Type.FLOAT8E4M3FN, [], [0]),
+    ]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["levels"]),
+        helper.make_node("DequantizeLinear", ["levels", "step", "zero"], ["back"]),
+        helper.make_node("DequantizeLinear", ["w", "one"], ["wide"]),
+        helper.make_node("MatMul", ["back", "wide"], ["product"]),
+        helper.make_node("Mul", ["product", "scale"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "fp8",
+        [
+            helper.make_tensor_value_info("x", Type.FLOAT, [1, 2, 3]),
+            helper.make_tensor_value_info("w", Type.FLOAT8E4M3FN, [3, 2]),
+            helper.make_tensor_value_info("scale", Type.FLOAT, [2]),
+        ],
+        [helper.make_tensor_value_info("y", Type.FLOAT, [1, 2, 2])],
+        constants,
+    )
+    path = tmp_path / "fp8.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save(model, path)
+    spec = GraphSpec(
+        "fp8",
+        (TensorSpec("x", "float32", (1, 2, 3)),),
+        (TensorSpec("y", "float32", (1, 2, 2)),),
+        (TensorSpec("w", "float8_e4m3fn", (3, 2)), TensorSpec("scale", "float32", (2,))),
+    )
+    columns = np.repeat(BITS["float8_e4m3fn"][1][:, None], 2, axis=1)
+    weights = {"w": columns, "scale": np.array([1, 10], np.float32)}
+    with onnxruntime.engine_from_onnx(spec, path, "fp8") as engine:
+        engine.bind(WeightSet("w", weights))
+        # 8.7 is 17.4 steps, and fp8 has 16 and 18
+        y = engine.run({"x": np.array([[[1, 2, 4], [8.7, 0, 0]]], np.float32)})["y"]
+    np.testing.assert_allclose(y[0], [[-1, -10], [9, 90]])
+
+
 @pytest.mark.parametrize("backend", ["onnxruntime-cuda", "onnxruntime-tensorrt"])
 def test_a_provider_that_is_not_installed_is_refused(backend: str, tmp_path: Path) -> None:
     import onnxruntime as package

@@ -1,0 +1,283 @@
+"""TensorRT's engine: what it refuses here, and how it handles memory, on a CUDA of host memory.
+
+Where no GPU is, the calls of CUDA and of an execution context are played by plain memory: addresses
+are real, and a graph replays the addresses that it was captured with. So a weight set that is bound
+and not looked at, a buffer that is freed too early, or a replay of an old set gives wrong numbers.
+"""
+
+# ruff: noqa: N802, N815 # the names are CUDA's
+
+import ctypes
+import logging
+from collections.abc import Callable, Iterator
+from enum import Enum
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from a2edit.runtime.engines import cuda, tensorrt
+from a2edit.runtime.engines.base import Array, GraphSpec, TensorSpec, WeightSet
+from a2edit.runtime.errors import DeviceMemoryError, EngineError, TargetError
+
+SPEC = GraphSpec(
+    "scale",
+    (TensorSpec("x", "float32", (4,)),),
+    (TensorSpec("y", "float32", (4,)),),
+    (TensorSpec("w", "float32", (4,)),),
+)
+Work = Callable[[], object]
+X = np.arange(4, dtype=np.float32)
+
+
+class Error(Enum):
+    cudaSuccess = 0
+    cudaErrorMemoryAllocation = 2
+    cudaErrorStreamCaptureUnsupported = 900
+
+
+class HostCuda:
+    """The part of cuda.bindings.runtime that we call, over host memory."""
+
+    cudaError_t = Error
+    cudaStreamNonBlocking = 1
+    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
+    cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
+
+    def __init__(self, room: int = 10**6) -> None:
+        self.room = room
+        self.blocks: dict[int, ctypes.Array[ctypes.c_char]] = {}
+        self.uploads = 0
+        self.launches = 0
+        self.capture: list[Work] | None = None
+        self.graphs: dict[int, list[Work]] = {}
+
+    def enqueue(self, work: Work) -> None:
+        if self.capture is None:
+            work()
+        else:
+            self.capture.append(work)
+
+    def cudaMalloc(self, nbytes: int) -> tuple[Any, ...]:
+        if nbytes > self.room:
+            return Error.cudaErrorMemoryAllocation, None
+        block = ctypes.create_string_buffer(nbytes)
+        self.blocks[ctypes.addressof(block)] = block
+        self.room -= nbytes
+        return Error.cudaSuccess, ctypes.addressof(block)
+
+    def cudaFree(self, address: int) -> tuple[Any, ...]:
+        block = self.blocks.pop(address)
+        self.room += len(block)
+        ctypes.memset(block, 0xFF, len(block))  # NaN to whoever still reads it
+        return (Error.cudaSuccess,)
+
+    def cudaMemcpyAsync(self, to: int, of: int, nbytes: int, kind: int, _: int) -> tuple[Any, ...]:
+        device = to if kind == 1 else of
+        assert len(self.blocks[device]) >= nbytes
+        self.uploads += kind == 1
+        self.enqueue(lambda: ctypes.memmove(to, of, nbytes))
+        return (Error.cudaSuccess,)
+
+    def cudaStreamCreateWithFlags(self, _: int) -> tuple[Any, ...]:
+        return Error.cudaSuccess, 77
+
+    def cudaStreamSynchronize(self, _: int) -> tuple[Any, ...]:
+        assert self.capture is None
+        return (Error.cudaSuccess,)
+
+    def cudaStreamBeginCapture(self, _: int, __: int) -> tuple[Any, ...]:
+        self.capture = []
+        return (Error.cudaSuccess,)
+
+    def cudaStreamEndCapture(self, _: int) -> tuple[Any, ...]:
+        graph = len(self.graphs) + 1
+        self.graphs[graph] = self.capture or []
+        self.capture = None
+        return Error.cudaSuccess, graph
+
+    def cudaGraphInstantiate(self, graph: int, _: int) -> tuple[Any, ...]:
+        return Error.cudaSuccess, graph
+
+    def cudaGraphLaunch(self, graph: int, _: int) -> tuple[Any, ...]:
+        self.launches += 1
+        for work in self.graphs[graph]:
+            work()
+        return (Error.cudaSuccess,)
+
+    def cudaGetErrorString(self, error: Error) -> tuple[Any, ...]:
+        return Error.cudaSuccess, error.name.encode()
+
+    def cudaGetLastError(self) -> tuple[Any, ...]:
+        return (Error.cudaSuccess,)
+
+    def cudaGraphDestroy(self, _: int) -> tuple[Any, ...]:
+        return (Error.cudaSuccess,)
+
+    cudaGraphExecDestroy = cudaStreamDestroy = cudaGraphDestroy
+
+
+class Plan:
+    """An engine and its context: y = x · w, read and written at the addresses that were set."""
+
+    def __init__(self, host: HostCuda) -> None:
+        self.host = host
+        self.addresses: dict[str, int] = {}
+        self.capturable = True
+        self.num_io_tensors = 3
+
+    def get_tensor_name(self, place: int) -> str:
+        return "xyw"[place]
+
+    def get_tensor_dtype(self, name: str) -> Any:
+        return SimpleNamespace(name="FLOAT")
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return (4,)
+
+    def create_execution_context(self) -> "Plan":
+        return self
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        return shape == (4,)
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self.addresses[name] = address
+        return True
+
+    def execute_async_v3(self, stream: int) -> bool:
+        assert stream == 77
+        if self.host.capture is not None and not self.capturable:
+            return False
+        x, w, y = (at(self.addresses[name]) for name in "xwy")
+        self.host.enqueue(lambda: np.multiply(x, w, out=y))
+        return True
+
+
+def at(address: int) -> Array:
+    return np.ctypeslib.as_array((ctypes.c_float * 4).from_address(address))
+
+
+def weight_set(value: float) -> WeightSet:
+    return WeightSet(f"w{value}", {"w": np.full(4, value, np.float32)})
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> HostCuda:
+    host = HostCuda()
+    monkeypatch.setattr(cuda, "_runtime", lambda: host)
+    return host
+
+
+@pytest.fixture
+def engine(host: HostCuda) -> Iterator[tensorrt.TensorRtEngine]:
+    messages = SimpleNamespace(reason=lambda: "not now")
+    with tensorrt.TensorRtEngine(SPEC, Plan(host), messages) as engine:
+        yield engine
+
+
+def test_every_run_follows_the_bound_set_captured_or_not(
+    host: HostCuda, engine: tensorrt.TensorRtEngine
+) -> None:
+    one, two = weight_set(1), weight_set(2)
+    for value, weights in ((1, one), (2, two), (1, one)):
+        engine.bind(weights)
+        for times in (1, 2, 3):
+            result = engine.run({"x": X * times})["y"]
+            np.testing.assert_array_equal(result, X * times * value)
+    # the second and third run of every bind are replays
+    assert host.launches == 6
+    assert len(host.graphs) == 3
+    assert host.uploads == 2 + 9
+
+
+def test_results_are_not_overwritten_by_the_next_run(engine: tensorrt.TensorRtEngine) -> None:
+    engine.bind(weight_set(1))
+    first = engine.run({"x": X})["y"]
+    engine.run({"x": X + 1})
+    np.testing.assert_array_equal(first, X)
+
+
+def test_a_set_that_is_gone_gives_its_memory_back(
+    host: HostCuda, engine: tensorrt.TensorRtEngine
+) -> None:
+    room = host.room
+    weights = weight_set(3)
+    engine.bind(weights)
+    assert host.room == room - 16
+    engine.run({"x": X})
+    engine.run({"x": X})
+    del weights
+    assert host.room == room - 16  # bound: the engine keeps it
+    engine.bind(weight_set(4))
+    assert host.room == room - 16
+    engine.unbind()
+    assert host.room == room
+    with pytest.raises(EngineError, match="bind a set first"):
+        engine.run({"x": X})
+    engine.close()
+    assert not host.blocks
+
+
+def test_a_full_gpu_makes_room_and_then_refuses(
+    host: HostCuda, engine: tensorrt.TensorRtEngine
+) -> None:
+    one, two = weight_set(1), weight_set(2)
+    host.room = 20
+    engine.bind(one)
+    engine.bind(two)
+    np.testing.assert_array_equal(engine.run({"x": X})["y"], X * 2)
+    engine.unbind()
+    del two
+    host.room = 8
+    with pytest.raises(DeviceMemoryError, match=r"the GPU's memory is full; .*--preset small"):
+        engine.bind(weight_set(5))
+    assert engine.bound is None
+
+
+def test_without_capture_the_step_runs_plainly_and_says_so_once(
+    host: HostCuda, engine: tensorrt.TensorRtEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine._engine.capturable = False
+    engine.bind(weight_set(2))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(4):
+            np.testing.assert_array_equal(engine.run({"x": X})["y"], X * 2)
+    assert [record.message for record in caplog.records] == [
+        "graph 'scale' runs without a CUDA graph: graph 'scale' failed to run: not now"
+    ]
+    assert host.launches == 0
+
+
+def test_a_plan_of_another_graph_is_refused(host: HostCuda) -> None:
+    messages = SimpleNamespace(reason=lambda: "")
+    other = GraphSpec("scale", SPEC.inputs, SPEC.outputs, (TensorSpec("w", "int8", (4,)),))
+    with pytest.raises(EngineError, match=r"has no tensor w int8\[4\]; build the bundle again"):
+        tensorrt.TensorRtEngine(other, Plan(host), messages)
+    longer = GraphSpec("scale", (TensorSpec("x", "float32", (5,)),), SPEC.outputs, SPEC.weights)
+    with pytest.raises(EngineError, match=r"x float32\[5\] has the shape \[4\] in the engine"):
+        tensorrt.TensorRtEngine(longer, Plan(host), messages)
+    with pytest.raises(EngineError, match="the engine asks for w too"):
+        tensorrt.TensorRtEngine(GraphSpec("s", SPEC.inputs, SPEC.outputs), Plan(host), messages)
+
+
+def test_a_backend_that_is_not_there_is_refused() -> None:
+    with pytest.raises(TargetError, match=r"'tensorflow' is unknown; of TensorRT there are"):
+        tensorrt.tensorrt_module("tensorflow")
+
+
+def test_without_a_gpu_a_plan_is_refused_by_what_is_missing(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    pytest.importorskip("cuda.bindings")
+    try:
+        cuda.capability()
+    except TargetError:
+        pass
+    else:
+        pytest.skip("there is a GPU")
+    plan = tmp_path / "gate.plan"
+    plan.write_bytes(bytes(100))
+    with pytest.raises(TargetError, match=r"needs an NVIDIA GPU with its driver.*--device cpu"):
+        tensorrt.engine_from_blob(SPEC, plan, "bf16", "tensorrt_rtx")
