@@ -1,114 +1,318 @@
-"""Which routed linears INT8 takes, and how: measured on the velocity (SPEC §11.1–3).
+"""Which routed linears 8 bits take, and how: measured on the velocity (SPEC §11.1–3).
 
 Rounding errors of different linears hardly know of each other, so their squares add up: what each
-costs alone foretells what all cost together, and which to lift back to fp32 first.
+costs alone foretells what all cost together, and which to lift back to the wider type first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from a2edit.calibration.policy import Kind
 from a2edit.calibration.probe import VelocityProbe
-from a2edit.calibration.ranges import channel_peaks, input_parts
+from a2edit.calibration.ranges import input_parts, input_spreads, shared_inputs
 from a2edit.calibration.samples import EncodedSample
-from a2edit.calibration.smoothing import SETTINGS, InputRange, input_range
+from a2edit.calibration.sharing import RouteFit, RouteRun, fit
+from a2edit.calibration.smoothing import PLAIN, InputRange, Setting, input_range
 from a2edit.model.checkpoint import Checkpoint
+from a2edit.model.experts import RoutedLinear
 from a2edit.model.graphs import DitGraph
+
+# Linears that are measured together; at the embedded model's size, one.
+Names = tuple[str, ...]
+_K = TypeVar("_K")
+
+# In the order in which they win when two are alike.
+SETTINGS: Mapping[Kind, tuple[Setting, ...]] = {
+    "int8": (
+        PLAIN,
+        Setting(None, 0.9999),
+        *(Setting(alpha, share) for alpha in (0.5, 0.65, 0.8) for share in (0.9999, 0.999)),
+    ),
+    "fp8": (PLAIN,),
+}
+# Blocks of one kind are measured one by one up to so many, and in so many bands beyond.
+BANDS = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Int8Policy:
+class Evidence:
+    """What a choice is measured on.
+
+    Attributes:
+        samples: to take ranges from.
+        probes: what settings and lifted linears are chosen by, each at its sample's own table.
+        routes: runs at the tables of routes, which keep the bound too.
+        steps: those that every probe has.
+    """
+
+    samples: Sequence[EncodedSample]
+    probes: Sequence[VelocityProbe]
+    routes: Mapping[str, RouteRun]
+    steps: Collection[int]
+
+    def error(self, ranges: Mapping[str, InputRange], steps: Collection[int]) -> float:
+        """The largest relative error of the velocity, over the probes."""
+        return max(probe.error(ranges, steps) for probe in self.probes)
+
+    def route_error(self, ranges: Mapping[str, InputRange]) -> float:
+        """The same over the routes and all steps."""
+        errors = [run.probe.error(ranges, self.steps) for run in self.routes.values()]
+        return max(errors, default=0.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EightBitPolicy:
     """What the denoiser's linears become.
 
     Attributes:
         ranges: of every linear that is quantised.
-        lifted: linears that stay fp32 → relative error of the velocity if each alone were int8.
+        settings: that each of them was given.
+        alone: every linear → relative error of the velocity if it were quantised alone (at full
+            size, with its like in the blocks of its band).
+        lifted: linears that stay in the wider type → why.
         error: measured with all of `ranges` quantised, the largest over probes and steps.
+        shared: whether the ranges held on every route as they were; else more were lifted.
+        fits: every route's error, with the shared ranges and with its own.
     """
 
     ranges: Mapping[str, InputRange]
-    lifted: Mapping[str, float]
+    settings: Mapping[str, Setting]
+    alone: Mapping[str, float]
+    lifted: Mapping[str, str]
     error: float
+    shared: bool
+    fits: Mapping[str, RouteFit]
+
+    def to_dict(self, bound: float) -> dict[str, Any]:
+        """For JSON, errors rounded to two digits, so that rebuilds repeat."""
+        worst = max(self.fits, key=lambda route: self.fits[route].error, default=None)
+        alone = {name: _rounded(error) for name, error in self.alone.items()}
+        return {
+            "bound": bound,
+            "error": _rounded(self.error),
+            "routes": {
+                "shared": self.shared,
+                "worst": worst,
+                "fits": {
+                    route: {
+                        "error": _rounded(fit.error),
+                        "with_own_ranges": _rounded(fit.own),
+                        "clipped": _rounded(fit.clipped),
+                        "clipped_most": fit.linear,
+                    }
+                    for route, fit in self.fits.items()
+                },
+            },
+            "quantised": {
+                name: {
+                    "peaks": how.peaks,
+                    "error_alone": alone[name],
+                    **asdict(self.settings[name]),
+                }
+                for name, how in self.ranges.items()
+            },
+            "lifted": {
+                name: {"error_alone": alone[name], "why": why} for name, why in self.lifted.items()
+            },
+        }
 
 
-def choose_int8(
+def choose(
     checkpoint: Checkpoint,
     dit: DitGraph,
-    samples: Sequence[EncodedSample],
-    probes: Sequence[VelocityProbe],
-    steps: Collection[int],
+    evidence: Evidence,
     bound: float,
-) -> Int8Policy:
+    kind: Kind,
+    bands: int = BANDS,
+) -> EightBitPolicy:
     """Quantise as many linears as the velocity bears, each in its best setting.
 
-    1. Every linear alone in every setting, at the step where quantising all errs most.
-    2. The worst stay fp32, so that the sum of squares of the others keeps `bound`,
-    3. and more, until what is measured with all others quantised keeps it at every step.
+    1. Linears that read one tensor, in every setting, at the step where quantising all errs most.
+    2. Every linear alone. The worst stay in the wider type, so that the sum of squares of the
+       others keeps `bound`.
+    3. All that is left together, at every step and probe: more are lifted until it keeps `bound`,
+       or put back while it does.
+    4. The same on every route, whose ranges are the same: more are lifted, for all of them.
+
+    Blocks of a kind beyond `bands` are measured together in neighbouring bands, so that FLUX's 418
+    linears take 60 · settings + 102 forwards a probe, and some for steps 3 and 4.
 
     Args:
         checkpoint: base and experts.
         dit: its denoiser.
-        samples: to take ranges from.
-        probes: to measure on.
-        steps: those that every probe has.
+        evidence: what to measure on.
         bound: largest relative error of the velocity.
+        kind: what the linears become.
+        bands: most groups that blocks of one kind are measured in.
     """
-    candidates = _candidates(checkpoint, dit, samples)
-    plain = {name: ranges[0] for name, ranges in candidates.items()}
-    worst = max(steps, key=lambda step: _error(probes, plain, {step}))
-    chosen, errors = {}, {}
-    for name, ranges in candidates.items():
-        found = [_error(probes, {name: how}, {worst}) for how in ranges]
-        errors[name] = min(found)
-        chosen[name] = ranges[found.index(errors[name])]
-    sizes = {it.name: it.in_features * it.out_features for it in checkpoint.linears}
-    kept = within(bound, errors, sizes)
-    while (error := _error(probes, {name: chosen[name] for name in kept}, steps)) > bound and kept:
-        kept.pop()
-    lifted = {name: errors[name] for name in errors.keys() - set(kept)}
-    return Int8Policy({name: chosen[name] for name in kept}, lifted, error)
+    offers = _Offers(checkpoint, dit, evidence.samples, kind)
+    plain = offers.ranges(checkpoint.linears, PLAIN)
+    worst = {max(evidence.steps, key=lambda step: evidence.error(plain, {step}))}
+    chosen: dict[str, InputRange] = {}
+    settings: dict[str, Setting] = {}
+    for readers in banded(shared_inputs(checkpoint.linears), bands):
+        tried = {setting: offers.ranges(readers, setting) for setting in SETTINGS[kind]}
+        errors = {setting: evidence.error(found, worst) for setting, found in tried.items()}
+        best = min(errors, key=lambda setting: errors[setting])
+        chosen |= tried[best]
+        settings |= dict.fromkeys(tried[best], best)
+    alone: dict[Names, float] = {}
+    sizes: dict[Names, int] = {}
+    for linears in banded([(linear,) for linear in checkpoint.linears], bands):
+        names = tuple(linear.name for linear in linears)
+        alone[names] = evidence.error(_only(chosen, [names]), worst)
+        sizes[names] = sum(linear.in_features * linear.out_features for linear in linears)
+    order = sorted(alone, key=lambda names: (alone[names] ** 2 / sizes[names], names))
+    kept, error = _together(within(bound, alone, sizes), order, alone, chosen, evidence, bound)
+    fitting = _on_routes(kept, chosen, evidence, bound)
+    if fitting != kept:
+        error = evidence.error(_only(chosen, fitting), evidence.steps)
+    ranges = _only(chosen, fitting)
+    return EightBitPolicy(
+        ranges=ranges,
+        settings={name: settings[name] for name in ranges},
+        alone={name: alone[names] for names in alone for name in names},
+        lifted=_reasons(alone, kept, fitting, bound),
+        error=error,
+        shared=fitting == kept,
+        fits={
+            route: fit(checkpoint, run, ranges, settings, evidence.steps)
+            for route, run in evidence.routes.items()
+        },
+    )
 
 
-def within(bound: float, errors: Mapping[str, float], sizes: Mapping[str, int]) -> list[str]:
-    """Linears whose squared errors add up to at most `bound`², the cheapest first.
+def _rounded(error: float) -> float:
+    return float(f"{error:.1e}")
+
+
+def _only(chosen: Mapping[str, InputRange], groups: Iterable[Names]) -> dict[str, InputRange]:
+    return {name: chosen[name] for names in groups for name in names}
+
+
+def _together(
+    kept: list[Names],
+    order: Sequence[Names],
+    alone: Mapping[Names, float],
+    chosen: Mapping[str, InputRange],
+    evidence: Evidence,
+    bound: float,
+) -> tuple[list[Names], float]:
+    """What keeps `bound` when all of it is quantised, and by how much that errs."""
+
+    def measured(groups: Iterable[Names]) -> float:
+        return evidence.error(_only(chosen, groups), evidence.steps)
+
+    while (error := measured(kept)) > bound and kept:
+        kept = kept[:-1]
+    for names in order:
+        if names in kept or math.hypot(error, alone[names]) > bound:
+            continue
+        if (more := measured([*kept, names])) <= bound:
+            kept, error = [*kept, names], more
+    return kept, error
+
+
+def _on_routes(
+    kept: list[Names], chosen: Mapping[str, InputRange], evidence: Evidence, bound: float
+) -> list[Names]:
+    """What keeps `bound` on every route."""
+    while kept and evidence.route_error(_only(chosen, kept)) > bound:
+        kept = kept[:-1]
+    return kept
+
+
+def _reasons(
+    alone: Mapping[Names, float], kept: Collection[Names], fitting: Collection[Names], bound: float
+) -> dict[str, str]:
+    """Why each linear that is not in `fitting` was lifted."""
+    found: dict[str, str] = {}
+    for names, error in alone.items():
+        why = "together with the others it errs by more than is allowed"
+        if error > bound:
+            why = "alone it errs by more than is allowed"
+        elif names in kept:
+            why = "on a route's own table all errs by more than is allowed"
+        if names not in fitting:
+            found |= dict.fromkeys(names, why)
+    return found
+
+
+def within(bound: float, errors: Mapping[_K, float], sizes: Mapping[_K, int]) -> list[_K]:
+    """What has squared errors that add up to at most `bound`², the cheapest first.
 
     Cheap is what has little squared error for each of its `sizes` weights. Beside what is listed,
     no other fits.
     """
-    kept: list[str] = []
+    kept: list[_K] = []
     total = 0.0
-    for name in sorted(errors, key=lambda name: (errors[name] ** 2 / sizes[name], name)):
+    for name in sorted(errors, key=lambda name: (errors[name] ** 2 / sizes[name], str(name))):
         if total + errors[name] ** 2 <= bound**2:
             kept.append(name)
             total += errors[name] ** 2
     return kept
 
 
-def _candidates(
-    checkpoint: Checkpoint, dit: DitGraph, samples: Sequence[EncodedSample]
-) -> dict[str, list[InputRange]]:
-    """Every setting of every linear, for weights merged at the mean of the samples' tables.
+def banded(
+    groups: Sequence[tuple[RoutedLinear, ...]], bands: int
+) -> list[tuple[RoutedLinear, ...]]:
+    """Groups of linears, each with its like in the neighbouring blocks of its band.
 
-    Factors are the same for all routes: experts move the largest weights of a column little.
+    Of blocks of one kind there are at most `bands` bands, of which one block makes one if there
+    are no more.
     """
-    peaks = channel_peaks(checkpoint, dit, samples)
-    table = torch.from_numpy(np.mean([sample.table for sample in samples], 0))
-    inner, found = checkpoint.transformer.inner_dim, {}
-    for linear in checkpoint.linears:
-        base = checkpoint.transformer.get_parameter(f"{linear.name}.weight")
-        weight = checkpoint.experts.merged_weight(linear.name, base, table)
-        parts = input_parts(linear, inner)
-        found[linear.name] = [
-            input_range(peaks[linear.name], weight, parts, setting) for setting in SETTINGS
-        ]
-    return found
+    blocks: dict[str, set[int]] = {}
+    for group in groups:
+        stack, place, _ = _where(group[0])
+        blocks.setdefault(stack, set()).add(place)
+    found: dict[tuple[str, int, tuple[str, ...]], list[RoutedLinear]] = {}
+    for group in groups:
+        stack, place, _ = _where(group[0])
+        band = place * min(bands, len(blocks[stack])) // len(blocks[stack])
+        leaves = tuple(_where(linear)[2] for linear in group)
+        found.setdefault((stack, band, leaves), []).extend(group)
+    return [tuple(linears) for linears in found.values()]
 
 
-def _error(
-    probes: Sequence[VelocityProbe], ranges: Mapping[str, InputRange], steps: Collection[int]
-) -> float:
-    return max(probe.error(ranges, steps) for probe in probes)
+def _where(linear: RoutedLinear) -> tuple[str, int, str]:
+    """Of "single_transformer_blocks.3.attn.to_q": its stack, its place there, "attn.to_q"."""
+    stack, place, leaf = linear.name.split(".", 2)
+    return stack, int(place), leaf
+
+
+class _Offers:
+    """Ranges of any linear in any setting.
+
+    Factors are the same for all routes, for weights merged at the mean of the samples' tables:
+    experts move the largest weights of a column little.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, dit: DitGraph, samples: Sequence[EncodedSample], kind: Kind
+    ) -> None:
+        self.checkpoint, self.kind = checkpoint, kind
+        self.spreads = input_spreads(checkpoint, dit, samples)
+        self.table = torch.from_numpy(np.mean([sample.table for sample in samples], 0))
+
+    def ranges(self, linears: Iterable[RoutedLinear], setting: Setting) -> dict[str, InputRange]:
+        """Of linears that are there with all others that read the same tensors."""
+        found: dict[str, InputRange] = {}
+        for readers in shared_inputs(linears):
+            first = readers[0]
+            parts = input_parts(first, self.checkpoint.transformer.inner_dim)
+            weights = [self._weight(linear.name) for linear in readers]
+            how = input_range(self.spreads[first.name], weights, parts, self.kind, setting)
+            found |= {linear.name: how for linear in readers}
+        return found
+
+    def _weight(self, name: str) -> Tensor:
+        base = self.checkpoint.transformer.get_parameter(f"{name}.weight")
+        return self.checkpoint.experts.merged_weight(name, base, self.table)

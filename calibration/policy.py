@@ -16,6 +16,7 @@ from typing import Literal
 
 from a2edit.runtime.targets import Precision, Target, check_precision
 
+Kind = Literal["int8", "fp8"]
 Preset = Literal["lossless", "balanced", "small"]
 PRESETS: tuple[Preset, ...] = ("lossless", "balanced", "small")
 
@@ -46,9 +47,18 @@ class GraphPolicy:
     tolerance: float
 
     @property
+    def kind(self) -> Kind | None:
+        """What routed linears' weights and activations are rounded to, if to 8 bits."""
+        match self.precision:
+            case "int8" | "fp8" as kind:
+                return kind
+            case _:
+                return None
+
+    @property
     def quantised(self) -> bool:
         """Whether routed linears have 8-bit weights and activations."""
-        return self.precision in {"int8", "fp8"}
+        return self.kind is not None
 
     @property
     def variant(self) -> str:

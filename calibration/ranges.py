@@ -1,9 +1,10 @@
-"""Largest inputs of every routed linear, channel by channel, over samples and all timesteps."""
+"""What the routed linears read: which of them share a tensor, and how its values are spread."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +17,11 @@ from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import RoutedLinear, unmerged
 from a2edit.model.graphs import DitGraph
 from a2edit.runtime.sampler import noise, sigmas
+
+# Bins a factor of two, and the powers of two from the lowest to the highest: what is smaller than
+# the one or larger than the other is counted at the end.
+_PER_OCTAVE, _LOWEST, _HIGHEST = 4, -12, 12
+_BINS = _PER_OCTAVE * (_HIGHEST - _LOWEST)
 
 
 def input_parts(linear: RoutedLinear, inner: int) -> tuple[int, ...]:
@@ -30,13 +36,103 @@ def input_parts(linear: RoutedLinear, inner: int) -> tuple[int, ...]:
     return (linear.in_features,)
 
 
-@contextmanager
-def _recording(checkpoint: Checkpoint, peaks: Mapping[str, Tensor]) -> Iterator[None]:
-    handles = []
-    for name, peak in peaks.items():
+def shared_inputs(linears: Iterable[RoutedLinear]) -> list[tuple[RoutedLinear, ...]]:
+    """Linears that read one and the same tensor, side by side.
 
-        def record(_: nn.Module, inputs: tuple[Tensor, ...], peak: Tensor = peak) -> None:
-            torch.maximum(peak, inputs[0].flatten(0, -2).abs().amax(0), out=peak)
+    They get one range and the same factors, so that an engine rounds the tensor once: q, k and v of
+    a double block, those of its context, and q, k, v and proj_mlp of a single block.
+    """
+    found: dict[str, list[RoutedLinear]] = {}
+    for linear in linears:
+        block, _, leaf = linear.name.replace(".attn.", ".").rpartition(".")
+        read = linear.name
+        if leaf in {"to_q", "to_k", "to_v", "proj_mlp"}:
+            read = f"{block}.norm"
+        elif leaf in {"add_q_proj", "add_k_proj", "add_v_proj"}:
+            read = f"{block}.norm_context"
+        found.setdefault(read, []).append(linear)
+    return [tuple(readers) for readers in found.values()]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InputSpread:
+    """How large a linear's inputs are, channel by channel.
+
+    Attributes:
+        peaks: max|x| [in], fp32.
+        counts: of |x|, in bins whose upper edges are `edges`: int32 [in, bins].
+    """
+
+    peaks: Tensor
+    counts: Tensor
+
+    @classmethod
+    def empty(cls, channels: int) -> InputSpread:
+        return cls(torch.zeros(channels), torch.zeros(channels, _BINS, dtype=torch.int32))
+
+    @property
+    def edges(self) -> Tensor:
+        """[bins], fp32, four a factor of two."""
+        return 2 ** (_LOWEST + (torch.arange(_BINS) + 1) / _PER_OCTAVE)
+
+    def add(self, x: Tensor) -> None:
+        """Count inputs [..., in]."""
+        sizes = x.flatten(0, -2).abs()
+        torch.maximum(self.peaks, sizes.amax(0), out=self.peaks)
+        places = ((sizes.log2() - _LOWEST) * _PER_OCTAVE).clamp(0, _BINS - 1).long()
+        places += torch.arange(sizes.shape[1]) * _BINS
+        counted = torch.bincount(places.flatten(), minlength=self.counts.numel())
+        self.counts.add_(counted.view_as(self.counts))
+
+    def represented(self, smooth: Tensor, parts: Sequence[int], share: float) -> tuple[float, ...]:
+        """The size up to which `share` of |x / smooth| lie, one number a part.
+
+        Args:
+            smooth: [in].
+            parts: widths of the pieces with a range each.
+            share: 0 to 1; at 1 the largest of all.
+
+        Returns:
+            the upper edge of the bin that the share ends in, at most the largest value.
+        """
+        found = []
+        for spread, factors in self._parts(smooth, parts):
+            largest = float((spread.peaks / factors).max())
+            if share < 1:
+                sizes, order = (self.edges / factors[:, None]).flatten().sort()
+                sums = spread.counts.flatten()[order].cumsum(0)
+                wanted = torch.tensor(share * float(sums[-1]), dtype=torch.float64)
+                place = int(torch.searchsorted(sums.double(), wanted))
+                largest = min(largest, float(sizes[place]))
+            found.append(largest)
+        return tuple(found)
+
+    def beyond(self, smooth: Tensor, parts: Sequence[int], peaks: Sequence[float]) -> float:
+        """The share of |x / smooth| that is larger than its part's peak; of parts, the largest.
+
+        A bin counts whole, if its lower edge is beyond.
+        """
+        shares = [0.0]
+        for (spread, factors), peak in zip(self._parts(smooth, parts), peaks, strict=True):
+            lower = self.edges * 2 ** (-1 / _PER_OCTAVE) / factors[:, None]
+            cut = int(spread.counts[lower >= peak].sum())
+            shares.append(cut / max(1, int(spread.counts.sum())))
+        return max(shares)
+
+    def _parts(self, smooth: Tensor, parts: Sequence[int]) -> Iterator[tuple[InputSpread, Tensor]]:
+        """Each part's channels, and their factors."""
+        pieces = (it.split(tuple(parts)) for it in (self.peaks, self.counts, smooth))
+        for peaks, counts, factors in zip(*pieces, strict=True):
+            yield InputSpread(peaks, counts), factors
+
+
+@contextmanager
+def _recording(checkpoint: Checkpoint, spreads: Mapping[str, InputSpread]) -> Iterator[None]:
+    handles = []
+    for name, spread in spreads.items():
+
+        def record(_: nn.Module, inputs: tuple[Tensor, ...], spread: InputSpread = spread) -> None:
+            spread.add(inputs[0])
 
         handles.append(checkpoint.transformer.get_submodule(name).register_forward_pre_hook(record))
     try:
@@ -75,13 +171,28 @@ def denoised(
         latents = latents + (low - high) * velocity
 
 
-def channel_peaks(
-    checkpoint: Checkpoint, dit: DitGraph, samples: Sequence[EncodedSample]
-) -> dict[str, Tensor]:
-    """max|x| [in] of every routed linear's input, over whole denoising loops of the samples."""
-    peaks = {linear.name: torch.zeros(linear.in_features) for linear in checkpoint.linears}
-    with _recording(checkpoint, peaks):
-        for seed, sample in enumerate(samples):
-            for _ in denoised(checkpoint, dit, sample, seed):
+def input_spreads(
+    checkpoint: Checkpoint,
+    dit: DitGraph,
+    samples: Sequence[EncodedSample],
+    table: NDArray[np.float32] | None = None,
+    first: int = 0,
+) -> dict[str, InputSpread]:
+    """Every routed linear's inputs over whole denoising loops; readers of one tensor share one.
+
+    At full size it holds some 0.6 GB.
+
+    Args:
+        checkpoint: whose experts run unmerged.
+        dit: its denoiser.
+        samples: to run.
+        table: [L, N] to run them at; each at its own gate weights when None.
+        first: seed of the first sample's noise; the others' follow.
+    """
+    groups = shared_inputs(checkpoint.linears)
+    spreads = {readers[0].name: InputSpread.empty(readers[0].in_features) for readers in groups}
+    with _recording(checkpoint, spreads):
+        for seed, sample in enumerate(samples, first):
+            for _ in denoised(checkpoint, dit, sample, seed, table):
                 pass
-    return peaks
+    return {linear.name: spreads[readers[0].name] for readers in groups for linear in readers}

@@ -1,4 +1,4 @@
-"""How a linear's input is quantised: SmoothQuant's factors and clipped static ranges.
+"""How a linear's input becomes 8 bits: SmoothQuant's factors and clipped static ranges.
 
 x·Wᵀ = (x / s)·(W·diag(s))ᵀ for any s > 0: factors move range from activations, which have one
 static scale, into weights, which have one for every output channel (SmoothQuant, Xiao et al. 2023,
@@ -7,33 +7,36 @@ equation 4).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from a2edit.kernels.reference import INT8_LEVELS
+from a2edit.calibration.policy import Kind
+from a2edit.calibration.ranges import InputSpread
+from a2edit.kernels.reference import LEVELS
+
+# Of a kind's values, as weight sets and graphs name them.
+STORED: Mapping[Kind, str] = {"int8": "int8", "fp8": "float8_e4m3fn"}
 
 _SMALLEST = 1e-4  # channels that are nearly always 0 would get factors without bound
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One way to quantise a linear.
+    """One way to quantise a linear's input.
 
     Attributes:
         alpha: share of the range that weights take over, 0 to 1; None: no smoothing.
-        clip: share of the largest |x / s| that is represented; what is larger is cut off.
+        share: of |x / s| that is represented; what is larger is cut off. 1: nothing is.
     """
 
     alpha: float | None
-    clip: float
+    share: float
 
 
-# In the order in which they win when two are alike. On the embedded model a finer grid (alpha in
-# steps of 0.15, clip of 0.15) finds nothing that is more than a tenth better for any linear.
-SETTINGS = (Setting(None, 1.0), Setting(None, 0.6), Setting(0.5, 0.8), Setting(0.65, 0.8))
+PLAIN = Setting(None, 1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,37 +44,51 @@ class InputRange:
     """What a quantised linear does to its input.
 
     Attributes:
+        kind: what it is rounded to.
         smooth: s [in], fp32.
         peaks: largest |x / s| that is represented, one a part (`ranges.input_parts`).
     """
 
+    kind: Kind
     smooth: Tensor
     peaks: tuple[float, ...]
 
     def quantised(self, x: Tensor, parts: Sequence[int]) -> Tensor:
-        """x as an engine sees it: rounded to int8 and back, still divided by s."""
-        levels = []
-        for part, peak in zip((x / self.smooth).split(tuple(parts), -1), self.peaks, strict=True):
-            step = peak / INT8_LEVELS if peak > 0 else 1.0
-            levels.append((part / step).round().clamp(-INT8_LEVELS - 1, INT8_LEVELS) * step)
-        return torch.cat(levels, -1)
+        """x as an engine sees it: rounded to 8 bits and back, still divided by s."""
+        largest, pieces = LEVELS[STORED[self.kind]], (x / self.smooth).split(tuple(parts), -1)
+        found = []
+        for part, peak in zip(pieces, self.peaks, strict=True):
+            step = peak / largest if peak > 0 else 1.0
+            levels = part / step
+            if self.kind == "int8":
+                levels = levels.round().clamp(-largest - 1, largest)
+            else:
+                # An engine's conversion saturates; torch's makes what is too large NaN.
+                levels = levels.clamp(-largest, largest).to(torch.float8_e4m3fn).to(x.dtype)
+            found.append(levels * step)
+        return torch.cat(found, -1)
 
 
 def input_range(
-    peaks: Tensor, weight: Tensor, parts: Sequence[int], setting: Setting
+    spread: InputSpread,
+    weights: Sequence[Tensor],
+    parts: Sequence[int],
+    kind: Kind,
+    setting: Setting,
 ) -> InputRange:
     """The factors and ranges of a setting.
 
     Args:
-        peaks: max|x| [in].
-        weight: [out, in].
+        spread: of x.
+        weights: [out, in] of every linear that reads x.
         parts: widths of the pieces of x that have a range each.
+        kind: what x is rounded to.
         setting: how far to smooth, and where to cut off.
     """
-    smooth = torch.ones_like(peaks)
+    smooth = torch.ones_like(spread.peaks)
     if setting.alpha is not None:
-        columns = weight.abs().amax(0).clamp_min(_SMALLEST)
-        smooth = peaks.clamp_min(_SMALLEST) ** setting.alpha / columns ** (1 - setting.alpha)
+        columns = torch.stack([weight.abs().amax(0) for weight in weights]).amax(0)
+        ranges = spread.peaks.clamp_min(_SMALLEST) ** setting.alpha
+        smooth = ranges / columns.clamp_min(_SMALLEST) ** (1 - setting.alpha)
         smooth = smooth / smooth.log().mean().exp()  # weights stay of their size
-    largest = [float(part.max()) for part in (peaks / smooth).split(tuple(parts))]
-    return InputRange(smooth, tuple(peak * setting.clip for peak in largest))
+    return InputRange(kind, smooth, spread.represented(smooth, parts, setting.share))

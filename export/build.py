@@ -65,7 +65,7 @@ def _pieces(steps: Steps, plans: Sequence[Sequence[TargetPlan]]) -> Pieces:
     first = [choices[0] for choices in plans]
     shared = steps.shared()
     traces = steps.traces()
-    kinds = sorted({p.denoiser.precision for p in first if p.denoiser.quantised})
+    kinds = sorted({kind for plan in first if (kind := plan.denoiser.kind)})
     ranges: dict[str, Made] = {kind: steps.ranges(traces, kind) for kind in kinds}
     graphs = _graphs(steps, first, shared, ranges)
     metric = steps.metric(traces)

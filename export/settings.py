@@ -55,6 +55,7 @@ _RANGE_CODE = (
     "calibration/choice.py",
     "calibration/probe.py",
     "calibration/ranges.py",
+    "calibration/sharing.py",
     "calibration/smoothing.py",
 )
 _SAMPLE_CODE = (

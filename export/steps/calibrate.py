@@ -26,9 +26,9 @@ DEEP_SAMPLES = 16
 # Requests that activation ranges and verification run the denoiser on: one a category of UniEdit.
 RANGE_SAMPLES = 8
 VERIFY_SAMPLES = 2
-# Requests that INT8's policy measures velocities on, and the share of the tolerance that it may
-# use up: the rest is for routes, whose tables are not the requests' own, and for other requests.
-PROBES, INT8_MARGIN = 2, 0.9
+# Requests that the 8-bit policy measures velocities on, and the share of the tolerance that it may
+# use up: the rest is for other requests.
+PROBES, MARGIN = 2, 0.9
 SMOOTH_FILE = "smooth.safetensors"
 _FEEDS = ("conditioning", "text_tokens", "reference_tokens", "pooled")
 
@@ -108,43 +108,53 @@ def read_metric(folder: Path) -> RouteMetric:
 
 
 def save_ranges(folder: Path, source: Source, traces: Path, kind: Precision) -> None:
-    """ranges.json and smooth.safetensors: which linears become int8, and how.
+    """ranges.json and smooth.safetensors: which linears become `kind`, and how.
 
-    Chosen on other requests than the engines are verified on, where there are as many.
+    Chosen on other requests than the engines are verified on, where there are as many, and held to
+    the bound at the tables of as many routes as a build makes unless told otherwise.
     """
-    from a2edit.calibration.choice import choose_int8
+    from a2edit.calibration.choice import Evidence, choose
+    from a2edit.calibration.gram import traced_metric
     from a2edit.calibration.policy import TOLERANCE
     from a2edit.calibration.probe import VelocityProbe
+    from a2edit.calibration.routes import DEFAULT_ROUTES, cluster_routes
+    from a2edit.calibration.sharing import run_routes
     from a2edit.export.verify import compared_steps
 
+    assert kind in ("int8", "fp8")
+    checkpoint, dit = source.checkpoint, source.dit
     samples = read_samples(traces, RANGE_SAMPLES)
     samples = samples[VERIFY_SAMPLES:] or samples
-    steps = compared_steps(source.checkpoint.config.steps)
+    steps = compared_steps(checkpoint.config.steps)
     probes = [
-        VelocityProbe(source.checkpoint, source.dit, sample, seed, steps)
+        VelocityProbe(checkpoint, dit, sample, seed, steps)
         for seed, sample in enumerate(samples[:PROBES])
     ]
-    bound = TOLERANCE[kind] * INT8_MARGIN
-    policy = choose_int8(source.checkpoint, source.dit, samples, probes, steps, bound)
+    found = read_traces(traces)
+    routes = cluster_routes(
+        found.tables, found.categories, traced_metric(checkpoint, found), DEFAULT_ROUTES
+    )
+    runs = run_routes(checkpoint, dit, routes, samples[-1], len(samples) - 1, steps)
+    evidence = Evidence(samples, probes, runs, steps)
+    bound = TOLERANCE[kind] * MARGIN
+    policy = choose(checkpoint, dit, evidence, bound, kind)
     smooth = {f"{name}.smooth": how.smooth.numpy() for name, how in policy.ranges.items()}
     save_file(dict(sorted(smooth.items())), folder / SMOOTH_FILE)
-    ranges = {name: how.peaks for name, how in policy.ranges.items()}
-    lifted = {name: float(f"{error:.1e}") for name, error in policy.lifted.items()}
-    found = {"error": float(f"{policy.error:.1e}"), "lifted": lifted}
-    write_json(folder / "ranges.json", {"ranges": ranges, "policy": found})
+    write_json(folder / "ranges.json", policy.to_dict(bound))
 
 
 def read_ranges(folder: Path) -> dict[str, tuple[float, ...]]:
-    """The largest |x / s| of every linear that becomes int8, one number a part."""
-    return {name: tuple(it) for name, it in read_json(folder / "ranges.json")["ranges"].items()}
+    """The largest |x / s| of every linear that is quantised, one number a part."""
+    found = read_json(folder / "ranges.json")["quantised"]
+    return {name: tuple(entry["peaks"]) for name, entry in found.items()}
 
 
 def read_smooth(folder: Path) -> dict[str, np.ndarray]:
-    """Of every linear that becomes int8, "<linear>.smooth": s [in]."""
+    """Of every linear that is quantised, "<linear>.smooth": s [in]."""
     return load_file(folder / SMOOTH_FILE)
 
 
 def read_policy(folder: Path) -> dict[str, Any]:
-    """What the linears that stay fp32 would have cost, and what the others do."""
-    found: dict[str, Any] = read_json(folder / "ranges.json")["policy"]
+    """What `EightBitPolicy.to_dict` gave: how each linear is quantised, or why it is not."""
+    found: dict[str, Any] = read_json(folder / "ranges.json")
     return found
