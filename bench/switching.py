@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2edit.bench.rows import Row, Setup
-from a2edit.bench.worker import status_mb
 from a2edit.runtime.editor import Editor
 from a2edit.runtime.engines.base import Array, Engine
 from a2edit.runtime.engines.pool import DENOISER
 from a2edit.runtime.errors import EngineError
+from a2edit.runtime.memory import status_mb
 
 Note = Callable[[str], None]
 Table = NDArray[np.float32]

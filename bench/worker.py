@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from a2edit.runtime.memory import peak_resident_mb
-from a2edit.runtime.memory import status_mb as status_mb  # noqa: PLC0414 # found here by bench.switching
 
 
 def main(side: str, model: str, request: str) -> dict[str, float]:
