@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from safetensors.numpy import save_file
 
 from a2edit.export.chain import Made, file_hash
-from a2edit.export.compile import openvino as compiler
+from a2edit.export.compile import compiler_version, engine_file
+from a2edit.export.compile import openvino as processor
+from a2edit.export.compile.layers import SUFFIX
 from a2edit.export.edge import graph_file, read_graph
 from a2edit.export.files import read_json
 from a2edit.export.report import report_page
@@ -21,7 +23,6 @@ from a2edit.export.settings import DRAWN_DATA, GIVEN_DATA, BuildSettings, tool_v
 from a2edit.export.steps.calibrate import read_policy, read_traces
 from a2edit.export.steps.merge import MERGE_FILE, read_merge_entry
 from a2edit.export.steps.page import PAGE_FILE
-from a2edit.runtime.engines.openvino import backend_version
 from a2edit.runtime.manifest import (
     CalibrationEntry,
     EngineEntry,
@@ -210,7 +211,7 @@ def _manifest(
         verification=dict(verification),
         tools={
             **tool_versions(),
-            "processor": compiler.processor()[0],
+            "processor": processor.processor()[0],
             "calibration": GIVEN_DATA if pieces.settings.calibration else DRAWN_DATA,
         },
     )
@@ -223,7 +224,7 @@ def _engines(built: Built) -> dict[str, EngineEntry]:
             file=_engine_file(plan, name),
             variant=plan.policy(name).variant,
             backend=plan.backend,
-            version=backend_version(),
+            version=compiler_version(plan.backend),
             precision=plan.policy(name).precision,
             materialise="baked" if "." in name else "inputs",
         )
@@ -248,6 +249,13 @@ def _precision(pieces: Pieces, checkpoint: Checkpoint) -> dict[str, Any]:
             }
             for built in pieces.targets
         },
+        "products": {
+            built.plan.target.name: {
+                name: read_json(made.folder / f"{name}{SUFFIX}")
+                for name, made in built.engines.items()
+            }
+            for built in pieces.targets
+        },
         "routed_linears": len(checkpoint.linears),
         "routed_weights": {
             variant: dict(sorted(types.items())) for variant, types in stored.items()
@@ -261,7 +269,7 @@ def _weights_file(variant: str, route: str) -> str:
 
 
 def _engine_file(plan: TargetPlan, name: str) -> str:
-    return f"engines/{plan.target.name}/{name}.blob"
+    return f"engines/{plan.target.name}/{engine_file(name, plan.backend)}"
 
 
 def _place(source: Path, target: Path) -> None:

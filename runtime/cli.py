@@ -80,8 +80,14 @@ PER_EDIT = {
     show_envvar=True,
     help="The folder that `a2edit-build engines` wrote.",
 )
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--engine", default="auto", show_default=True, help="auto, openvino or onnxruntime.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option(
+    "--engine",
+    default="auto",
+    show_default=True,
+    help="auto: what the bundle was compiled by; openvino or onnxruntime on a cpu; tensorrt_rtx, "
+    "tensorrt, onnxruntime-cuda or onnxruntime-tensorrt on a GPU.",
+)
 @click.option(
     "--route-tolerance",
     type=float,

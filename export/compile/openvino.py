@@ -51,7 +51,9 @@ def choose_precision(
 
 
 def engine_from_onnx(onnx: Path, engine: Path, precision: str) -> None:
-    """Compile a graph and write its engine; the caller has chosen a precision that there is.
+    """Compile a graph, write its engine, and <engine's stem>.layers.json beside it.
+
+    The caller has chosen a precision that there is.
 
     Raises:
         EngineError: OpenVINO refuses the graph.
@@ -66,13 +68,17 @@ def engine_from_onnx(onnx: Path, engine: Path, precision: str) -> None:
 def _compile(onnx: str, engine: str, precision: str) -> None:
     import openvino
 
+    from a2edit.export.compile.layers import SUFFIX
+    from a2edit.export.compile.openvino_layers import runtime_layer_types
     from a2edit.runtime.engines.openvino import device_options
 
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(onnx), "CPU", device_options(precision))
     stream = io.BytesIO()
     compiled.export_model(stream)
-    Path(engine).write_bytes(stream.getvalue())
+    path = Path(engine)
+    path.write_bytes(stream.getvalue())
+    runtime_layer_types(compiled).write(path.with_name(path.stem + SUFFIX))
 
 
 if __name__ == "__main__":

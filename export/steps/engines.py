@@ -1,17 +1,21 @@
-"""Graphs → engines for this processor."""
+"""Graphs → engines for a target."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from a2edit.export.bake import bake, link_or_copy
-from a2edit.export.compile.openvino import engine_from_onnx
+from a2edit.export.compile import compile_engine, engine_file
+
+if TYPE_CHECKING:
+    from a2edit.export.targets import TargetPlan
 
 
 def save_engine(
-    folder: Path, name: str, onnx: Path, shared: Path, precision: str, route: Path | None
+    folder: Path, name: str, plan: TargetPlan, onnx: Path, shared: Path, route: Path | None
 ) -> None:
-    """<name>.blob of a graph, with the weight set `route` inside if there is one."""
+    """The engine of a graph, with the weight set `route` inside if there is one."""
     parts = folder / "parts"
     parts.mkdir()
     if route is None:
@@ -19,7 +23,9 @@ def save_engine(
         link_or_copy(shared, parts / shared.name)
     else:
         bake(onnx, shared, route, parts)
-    engine_from_onnx(parts / onnx.name, folder / f"{name}.blob", precision)
+    precision = plan.policy(name).precision
+    engine = folder / engine_file(name, plan.backend)
+    compile_engine(parts / onnx.name, engine, plan.target, plan.backend, precision)
     for part in parts.iterdir():
         part.unlink()
     parts.rmdir()

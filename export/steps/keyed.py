@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2edit.export.chain import Chain, Made
-from a2edit.export.compile import openvino as compiler
+from a2edit.export.compile import compiler_version, made_for
 from a2edit.export.edge import graph_file, read_graph
 from a2edit.export.settings import (
     BuildSettings,
@@ -194,15 +194,15 @@ class Steps:
             "shared": shared.key,
             "route": weights[route].key if route else None,
             "precision": policy.precision,
-            "target": plan.target.name,
-            "processor": compiler.processor(),
+            "target": made_for(plan.target),
+            "backend": (plan.backend, compiler_version(plan.backend)),
         }
         work = partial(
             save_engine,
             name=name,
+            plan=plan,
             onnx=graph.folder / graph_file(name.partition(".")[0], policy.variant),
             shared=shared.folder / SHARED_FILE,
-            precision=policy.precision,
             route=weights[route].folder / f"{route}.safetensors" if route else None,
         )
         return self.chain.run(f"engine-{plan.target.name}-{name}", inputs, work)

@@ -7,19 +7,23 @@ from typing import Any
 
 from a2edit.runtime.bundle import Bundle
 from a2edit.runtime.engines.base import CheckedEngine, Engine, GraphSpec, WeightSet
+from a2edit.runtime.engines.cuda import capability
 from a2edit.runtime.errors import BundleError, TargetError
 from a2edit.runtime.manifest import REBUILD, EngineEntry, GraphEntry
 from a2edit.runtime.routing import RouteChoice, WeightSource
-from a2edit.runtime.targets import TARGETS, Precision
+from a2edit.runtime.targets import TARGETS, Precision, target_of
 
 DEVICES = ("cpu", "cuda")
-# Backends by the module that runs them.
-MODULES = {
-    "openvino": "openvino",
-    "onnxruntime": "onnxruntime",
-    "tensorrt_rtx": "tensorrt",
-    "tensorrt": "tensorrt",
+# Backends by the module that runs them; one that has several is told which.
+MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "openvino": ("openvino", ()),
+    "onnxruntime": ("onnxruntime", ("onnxruntime",)),
+    "onnxruntime-cuda": ("onnxruntime", ("onnxruntime-cuda",)),
+    "onnxruntime-tensorrt": ("onnxruntime", ("onnxruntime-tensorrt",)),
+    "tensorrt_rtx": ("tensorrt", ("tensorrt_rtx",)),
+    "tensorrt": ("tensorrt", ("tensorrt",)),
 }
+CPU_BACKENDS = {"openvino", "onnxruntime"}
 DENOISER = "dit"
 
 log = logging.getLogger(__name__)
@@ -37,6 +41,12 @@ class EnginePool:
             raise TargetError(f"device {device!r} is unknown: use {' or '.join(DEVICES)}")
         if backend != "auto" and backend not in MODULES:
             raise TargetError(f"engine {backend!r} is unknown: use auto, {', '.join(MODULES)}")
+        fitting = CPU_BACKENDS if device == "cpu" else MODULES.keys() - CPU_BACKENDS
+        if backend not in {"auto", *fitting}:
+            raise TargetError(
+                f"engine {backend!r} does not run on the device {device!r}: use auto, "
+                f"{', '.join(sorted(fitting))}, or another --device"
+            )
         self._bundle = bundle
         self._entries = _entries(bundle, device)
         entry = next(iter(self._entries.values()))
@@ -46,7 +56,8 @@ class EnginePool:
                 f"the bundle's engines are for {self.backend!r}, which this a2edit does not "
                 f"know: use --engine {' or '.join(MODULES)}"
             )
-        self._module: Any = import_module(f"a2edit.runtime.engines.{MODULES[self.backend]}")
+        module, self._which = MODULES[self.backend]
+        self._module: Any = import_module(f"a2edit.runtime.engines.{module}")
         self._engines: dict[str, CheckedEngine] = {}
         self._bound: WeightSet | None = None  # by the shared denoiser
         self.variant = self._variant(DENOISER)  # of the denoiser, and so of its weight sets
@@ -139,20 +150,24 @@ class EnginePool:
             if entry.materialise == "baked":
                 spec = GraphSpec(name, spec.inputs, spec.outputs)
             path = self._bundle.path(entry.file)
-            engine: CheckedEngine = self._module.engine_from_blob(spec, path, entry.precision)
-        else:
-            if entry is not None and entry.backend == self.backend:
-                log.warning(
-                    "%s was compiled by %s %s, here is %s: compiling its graph instead",
-                    entry.file,
-                    entry.backend,
-                    entry.version,
-                    self._module.backend_version(),
+            engine: CheckedEngine = self._module.engine_from_blob(
+                spec, path, entry.precision, *self._which
+            )
+            return engine
+        if entry is not None and entry.backend == self.backend:
+            made = f"{entry.file} was compiled by {entry.backend} {entry.version}"
+            here = self._module.backend_version(*self._which)
+            if not hasattr(self._module, "engine_from_onnx"):
+                raise TargetError(
+                    f"{made}, here is {here}: install that version, or build the bundle again"
                 )
-            path = self._bundle.path(graph.file)
-            precision = self._entry_of(kind).precision
-            engine = self._module.engine_from_onnx(graph.spec(name), path, precision)
-        return engine
+            log.warning("%s, here is %s: compiling its graph instead", made, here)
+        path = self._bundle.path(graph.file)
+        precision = self._entry_of(kind).precision
+        compiled: CheckedEngine = self._module.engine_from_onnx(
+            graph.spec(name), path, precision, *self._which
+        )
+        return compiled
 
     def _variant(self, graph: str) -> str:
         return self._entry_of(graph).variant
@@ -165,16 +180,23 @@ class EnginePool:
         raise BundleError(f"{str(self._bundle.folder)!r} has no engine for {graph!r}: {REBUILD}")
 
     def _loadable(self, entry: EngineEntry) -> bool:
-        return entry.backend == self.backend and entry.version == self._module.backend_version()
+        if entry.backend != self.backend:
+            return False
+        return bool(entry.version == self._module.backend_version(*self._which))
 
 
 def _entries(bundle: Bundle, device: str) -> Mapping[str, EngineEntry]:
     """The bundle's engines for a device; of several GPUs', those for the one at hand."""
     engines = bundle.manifest.engines
     held = [name for name in engines if name in TARGETS and TARGETS[name].device == device]
+    here = f"the device {device!r}"
+    if device == "cuda" and held:
+        gpu = target_of(capability()).name
+        held, here = [name for name in held if name == gpu], f"this GPU ({gpu})"
     if not held:
         raise TargetError(
-            f"{str(bundle.folder)!r} has no engines for the device {device!r}; it has some for "
-            f"{', '.join(sorted(engines)) or 'none'}: build one with --target, or use --device"
+            f"{str(bundle.folder)!r} has no engines for {here}; it has some for "
+            f"{', '.join(sorted(engines)) or 'nothing'}: build with another --target, or give "
+            "another --device"
         )
     return engines[held[0]]
