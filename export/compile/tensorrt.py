@@ -159,8 +159,7 @@ def _config(trt: Any, builder: Any, target: Target, profiles: Sequence[Profile])
         shapes = builder.create_optimization_profile()
         for name, (smallest, usual, largest) in profile.items():
             shapes.set_shape(name, smallest, usual, largest)
-        if config.add_optimization_profile(shapes) < 0:
-            raise EngineError(f"TensorRT refuses the profile {dict(profile)}")
+        config.add_optimization_profile(shapes)
     return config
 
 

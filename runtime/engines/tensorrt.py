@@ -97,6 +97,11 @@ class TensorRtEngine(CheckedEngine):
                 f"graph {spec.name!r}: no room on the GPU for its activations "
                 f"({messages.reason()}); close what else uses it, or build for a smaller size"
             )
+        profile = _fitting_profile(spec, engine)
+        if profile > 0:  # the first one is in force from the start
+            done = self._context.set_optimization_profile_async(profile, self._stream.handle)
+            self._set(f"profile {profile}", done)
+            self._stream.wait()
         self._buffers = {part.name: DeviceBuffer(part.nbytes) for part in _fixed(spec)}
         for part in spec.inputs + spec.weights:
             self._set(part.name, self._context.set_input_shape(part.name, part.shape))
@@ -232,6 +237,27 @@ def engine_from_blob(spec: GraphSpec, path: Path, precision: str, backend: str) 
 def _fixed(spec: GraphSpec) -> tuple[TensorSpec, ...]:
     """Tensors whose device memory stays the same from run to run."""
     return spec.inputs + spec.outputs
+
+
+def _fitting_profile(spec: GraphSpec, engine: Any) -> int:
+    """The first profile that `spec`'s shapes lie in; 0 for a plan that leaves no size open."""
+    parts = [
+        part for part in spec.inputs + spec.weights if -1 in engine.get_tensor_shape(part.name)
+    ]
+    if not parts:
+        return 0
+    for profile in range(engine.num_optimization_profiles):
+        ranges = [engine.get_tensor_profile_shape(part.name, profile) for part in parts]
+        if all(
+            low <= size <= high
+            for part, (lows, _, highs) in zip(parts, ranges, strict=True)
+            for low, size, high in zip(lows, part.shape, highs, strict=True)
+        ):
+            return profile
+    raise EngineError(
+        f"graph {spec.name!r}: none of the engine's {engine.num_optimization_profiles} profiles "
+        f"takes {', '.join(map(str, parts))}; build the bundle again for this size"
+    )
 
 
 def _check_edge(spec: GraphSpec, engine: Any) -> None:

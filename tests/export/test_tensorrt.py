@@ -127,6 +127,31 @@ def test_the_same_graph_gives_the_same_bytes(tmp_path: Path) -> None:
     assert build(graph, "sm86").read_bytes() != plan.read_bytes()
 
 
+def test_sizes_may_be_left_open_within_profiles(tmp_path: Path) -> None:
+    graph = save(
+        tmp_path / "open.onnx",
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        {"x": (Type.FLOAT, ["batch", "tokens", WIDE]), "w": (Type.FLOAT, [1, WIDE, OUT])},
+        {"y": (Type.FLOAT, ["batch", "tokens", OUT])},
+    )
+    plan = tmp_path / "open.plan"
+    profiles = [
+        {"x": ((1, 16, WIDE), (1, ROWS, WIDE), (2, ROWS, WIDE))},
+        {"x": ((1, ROWS, WIDE), (4, 128, WIDE), (4, 256, WIDE))},
+    ]
+    one, two = (
+        engine_from_onnx(graph, plan, TARGETS["sm80"], "tensorrt_rtx", profiles[:count]).size
+        for count in (1, 2)
+    )
+    assert two > one
+    assert read_layer_types(plan.with_suffix(".layers.json")).linear.keys() == {"fp32 x fp32"}
+    with pytest.raises(EngineError, match=r"graph open: tensorrt_rtx cannot build it for sm80: .*"):
+        build(graph, "sm80")
+    wrong = [{"x": ((2, 16, WIDE), (1, 16, WIDE), (2, 16, WIDE))}]
+    with pytest.raises(EngineError, match=r"graph open: .* input tensors x, .* MIN<=OPT<=MAX"):
+        engine_from_onnx(graph, plan, TARGETS["sm80"], "tensorrt_rtx", wrong)
+
+
 def test_convolutions_and_attention_are_counted_too(tmp_path: Path) -> None:
     heads = [1, 4, 64, 32]
     attention = save(

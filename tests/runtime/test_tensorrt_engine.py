@@ -127,6 +127,9 @@ class Plan:
         self.addresses: dict[str, int] = {}
         self.capturable = True
         self.num_io_tensors = 3
+        self.shape: tuple[int, ...] = (4,)
+        self.profiles: list[tuple[int, int]] = []
+        self.profile = 0
 
     def get_tensor_name(self, place: int) -> str:
         return "xyw"[place]
@@ -135,7 +138,19 @@ class Plan:
         return SimpleNamespace(name="FLOAT")
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return (4,)
+        return self.shape
+
+    @property
+    def num_optimization_profiles(self) -> int:
+        return len(self.profiles)
+
+    def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int]]:
+        low, high = self.profiles[profile]
+        return [(low,), (low,), (high,)]
+
+    def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
+        self.profile = profile
+        return stream == 77
 
     def create_execution_context(self) -> "Plan":
         return self
@@ -149,6 +164,8 @@ class Plan:
 
     def execute_async_v3(self, stream: int) -> bool:
         assert stream == 77
+        if self.profiles:
+            assert self.profiles[self.profile][0] <= 4 <= self.profiles[self.profile][1]
         if self.host.capture is not None and not self.capturable:
             return False
         x, w, y = (at(self.addresses[name]) for name in "xwy")
@@ -261,6 +278,18 @@ def test_a_plan_of_another_graph_is_refused(host: HostCuda) -> None:
         tensorrt.TensorRtEngine(longer, Plan(host), messages)
     with pytest.raises(EngineError, match="the engine asks for w too"):
         tensorrt.TensorRtEngine(GraphSpec("s", SPEC.inputs, SPEC.outputs), Plan(host), messages)
+
+
+def test_of_several_profiles_the_one_that_fits_is_taken(host: HostCuda) -> None:
+    plan = Plan(host)
+    plan.shape, plan.profiles = (-1,), [(1, 2), (3, 8)]
+    messages = SimpleNamespace(reason=lambda: "")
+    with tensorrt.TensorRtEngine(SPEC, plan, messages) as engine:
+        engine.bind(weight_set(2))
+        np.testing.assert_array_equal(engine.run({"x": X})["y"], X * 2)
+    plan.profiles = [(1, 2), (5, 8)]
+    with pytest.raises(EngineError, match=r"none of the engine's 2 profiles takes x float32\[4\]"):
+        tensorrt.TensorRtEngine(SPEC, plan, messages)
 
 
 def test_a_backend_that_is_not_there_is_refused() -> None:
