@@ -2,7 +2,8 @@
 
 One graph is one module with tensors at its edge and no Python value but its weights, so that the
 reference pipeline, the exporter and the verification all speak of the same function ("Thick graphs,
-thin hosts", docs/architecture.md).
+thin hosts", docs/architecture.md). Bytes are cast where they come in and where they leave: TensorRT
+computes nothing in uint8, not even a transpose.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def _pixels(*shape: int) -> Tensor:
 
 def _image(pixels: Tensor) -> Tensor:
     """uint8 [B, H, W, 3] → fp32 [B, 3, H, W] in [-1, 1]."""
-    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return pixels.float().permute(0, 3, 1, 2) / 127.5 - 1
 
 
 class VaeEncoderGraph(GraphModule):
@@ -56,7 +57,7 @@ class VaeEncoderGraph(GraphModule):
 
     def forward(self, pixels: Tensor, mask: Tensor) -> Tensor:
         """pixels u8 [B, H, Wc, 3], mask u8 [B, H, Wc] (≥ 128: repaint) → fp32 [B, Li, 64 + 256]."""
-        hole = (mask >= 128).float()[:, None]
+        hole = (mask.float() >= 128).float()[:, None]
         latents = encode_latents(self.vae, _image(pixels) * (1 - hole))
         return torch.cat([pack(latents), mask_tokens(hole)], -1)
 
@@ -87,7 +88,7 @@ class VaeDecoderGraph(GraphModule):
         grid = unpack(latents, height // 8, width // 8)[..., -(self.size // 8) :]
         sample = decode_latents(self.vae, grid)
         levels = ((sample / 2 + 0.5).clamp(0, 1) * 255).round()
-        return levels.to(torch.uint8).permute(0, 2, 3, 1)
+        return levels.permute(0, 2, 3, 1).to(torch.uint8)
 
     def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
         return (torch.randn(batch, self.tokens, self.channels, generator=_generator()),)

@@ -1,45 +1,56 @@
-"""INT8 for routed linears: int8 weights and scales as inputs, static ranges (SPEC §11)."""
+"""8-bit products for routed linears: weights and scales as inputs, static ranges (SPEC §11)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from a2edit.kernels.reference import INT8_LEVELS
+from a2edit.export.passes.values import FLOAT, constant, describe
+from a2edit.kernels.reference import LEVELS
+
+_TYPES = {
+    "int8": (ir.DataType.INT8, np.int8),
+    "float8_e4m3fn": (ir.DataType.FLOAT8E4M3FN, ml_dtypes.float8_e4m3fn),
+}
 
 
 class QuantiseRoutedLinears(ir.passes.InPlacePass):
     """Quantise the two inputs of every routed linear's product.
 
-    1. The weight input "<linear>.weight" [out, in] becomes int8, dequantised with the scale 1,
-       and the product is multiplied by a new input "<linear>.scale" fp32 [out], behind the
-       weights. The scale of a row is the same before and after the product; but with a scale for
-       every row before it, OpenVINO multiplies fp32 matrices unless the weights are constants.
+    1. The weight input "<linear>.weight" [out, in] gets 8 bits, dequantised with the scale 1, and
+       the product is multiplied by a new input "<linear>.scale" [out], behind the weights. The
+       scale of a row is the same before and after the product; but with a scale for every row
+       before it, OpenVINO and TensorRT multiply wide matrices unless the weights are constants.
     2. The activation passes QuantizeLinear and DequantizeLinear with one static scale.
     3. Where the activation is joined from parts with a range each (a single block's proj_out),
        every part gets its own scale before the join (SPEC §11.3).
     4. Where factors s are given, the activation is multiplied by 1 / s before (1 / s of each part,
        before the join): the weight set holds W·diag(s) (SmoothQuant).
-    5. Zero points are zero and scales are fp32, the network's type. Nothing else is quantised
-       (SPEC §11.2).
+    5. Zero points are zero. Scales are fp32, the network's type; where it becomes bf16, they do
+       with it (`BFloat16`). Nothing else is quantised (SPEC §11.2).
 
     Args:
         ranges: "<linear>" → max|x / s|, one number a part.
         smooth: "<linear>.smooth" → s fp32 [in]; where there is none, or all are 1, nothing is
             multiplied.
+        dtype: "int8" or "float8_e4m3fn".
     """
 
     def __init__(
         self,
         ranges: Mapping[str, tuple[float, ...]],
         smooth: Mapping[str, NDArray[np.float32]] | None = None,
+        dtype: str = "int8",
     ) -> None:
         super().__init__()
         self._ranges = ranges
         self._smooth = smooth or {}
+        self._kind, self._zero = _TYPES[dtype][0], np.array(0, _TYPES[dtype][1])
+        self._levels = LEVELS[dtype]
 
     def requires(self, model: ir.Model) -> None:
         names = {value.name for value in model.graph.inputs}
@@ -64,30 +75,21 @@ class QuantiseRoutedLinears(ir.passes.InPlacePass):
         shape = weight.shape
         assert shape is not None
         users = list(weight.uses())
-        weight.dtype = ir.DataType.INT8
+        weight.type = ir.TensorType(self._kind)
         scale = ir.Value(
             name=f"{name}.scale",
             shape=ir.Shape((shape[0],)),
-            type=ir.TensorType(ir.DataType.FLOAT),
+            type=ir.TensorType(FLOAT),
         )
         graph.inputs.append(scale)
-        one = _constant(graph, f"{name}.weight.one", np.array(1, dtype=np.float32))
+        one = constant(graph, f"{name}.weight.one", np.array(1, dtype=np.float32))
         node = ir.node("DequantizeLinear", [weight, one])
-        node.outputs[0].name = f"{name}.weight.dequantised"
-        node.outputs[0].shape, node.outputs[0].dtype = shape, ir.DataType.FLOAT
+        for place, product in enumerate(products):
+            _scale_rows(graph, product, scale, f"{name}.scaled.{place}")
+        describe(node.outputs[0], f"{name}.weight.dequantised", shape, FLOAT)
         graph.insert_before(users[0][0], node)
         for user, place in users:
             user.replace_input_with(place, node.outputs[0])
-        for place, product in enumerate(products):
-            result = product.outputs[0]
-            scaled = ir.node("Mul", [result, scale])
-            output = scaled.outputs[0]
-            output.name, output.type = f"{name}.scaled.{place}", result.type
-            output.shape = result.shape
-            for user, use in list(result.uses()):
-                if user is not scaled:
-                    user.replace_input_with(use, output)
-            graph.insert_after(product, scaled)
 
     def _activation(
         self, graph: ir.Graph, name: str, product: ir.Node, peaks: tuple[float, ...]
@@ -97,7 +99,7 @@ class QuantiseRoutedLinears(ir.passes.InPlacePass):
         smooth = self._smooth.get(f"{name}.smooth")
         if len(peaks) == 1:
             scaled = _divided(graph, product, source, name, smooth)
-            product.replace_input_with(0, _qdq(graph, product, scaled, name, peaks[0]))
+            product.replace_input_with(0, self._qdq(graph, product, scaled, name, peaks[0]))
             return
         join = source.producer()
         if join is None or join.op_type != "Concat" or len(join.inputs) != len(peaks):
@@ -109,12 +111,28 @@ class QuantiseRoutedLinears(ir.passes.InPlacePass):
             label, width = f"{name}.part{place}", part.shape.numpy()[-1]
             factors = None if smooth is None else smooth[first : first + width]
             scaled = _divided(graph, join, part, label, factors)
-            join.replace_input_with(place, _qdq(graph, join, scaled, label, peak))
+            join.replace_input_with(place, self._qdq(graph, join, scaled, label, peak))
             first += width
+
+    def _qdq(
+        self, graph: ir.Graph, before: ir.Node, value: ir.Value, name: str, peak: float
+    ) -> ir.Value:
+        step = peak / self._levels if peak > 0 else 1.0
+        scale = constant(graph, f"{name}.input_scale", np.array(step, dtype=np.float32))
+        zero = constant(graph, f"{name}.input_zero", self._zero)
+        quantise = ir.node("QuantizeLinear", [value, scale, zero])
+        dequantise = ir.node("DequantizeLinear", [quantise.outputs[0], scale, zero])
+        for node, suffix, dtype in (
+            (quantise, "quantised", self._kind),
+            (dequantise, "dequantised", FLOAT),
+        ):
+            describe(node.outputs[0], f"{name}.input.{suffix}", value.shape, dtype)
+        graph.insert_before(before, [quantise, dequantise])
+        return dequantise.outputs[0]
 
     def ensures(self, model: ir.Model) -> None:
         types = {value.name: value.dtype for value in model.graph.inputs}
-        left = [name for name in self._ranges if types[f"{name}.weight"] != ir.DataType.INT8]
+        left = [name for name in self._ranges if types[f"{name}.weight"] != self._kind]
         if left:
             raise ir.passes.PostconditionError(f"weights left in high precision: {left}")
 
@@ -133,15 +151,15 @@ def _products(weight: ir.Value) -> list[ir.Node]:
     return found
 
 
-def _constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
-    value = ir.Value(
-        name=name,
-        shape=ir.Shape(array.shape),
-        type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
-        const_value=ir.tensor(array, name=name),
-    )
-    graph.register_initializer(value)
-    return value
+def _scale_rows(graph: ir.Graph, product: ir.Node, scale: ir.Value, name: str) -> None:
+    result = product.outputs[0]
+    users = list(result.uses())
+    scaled = ir.node("Mul", [result, scale])
+    output = scaled.outputs[0]
+    describe(output, name, result.shape, FLOAT)
+    for user, place in users:
+        user.replace_input_with(place, output)
+    graph.insert_after(product, scaled)
 
 
 def _divided(
@@ -153,25 +171,8 @@ def _divided(
 ) -> ir.Value:
     if smooth is None or (smooth == 1).all():
         return value
-    inverse = _constant(graph, f"{name}.input_factors", np.float32(1) / smooth)
+    inverse = constant(graph, f"{name}.input_factors", np.float32(1) / smooth)
     node = ir.node("Mul", [value, inverse])
-    output = node.outputs[0]
-    output.name, output.shape, output.type = f"{name}.input.smooth", value.shape, value.type
+    describe(node.outputs[0], f"{name}.input.smooth", value.shape, FLOAT)
     graph.insert_before(before, node)
-    return output
-
-
-def _qdq(graph: ir.Graph, before: ir.Node, value: ir.Value, name: str, peak: float) -> ir.Value:
-    step = peak / INT8_LEVELS if peak > 0 else 1.0
-    scale = _constant(graph, f"{name}.input_scale", np.array(step, dtype=np.float32))
-    zero = _constant(graph, f"{name}.input_zero", np.array(0, dtype=np.int8))
-    quantise = ir.node("QuantizeLinear", [value, scale, zero])
-    dequantise = ir.node("DequantizeLinear", [quantise.outputs[0], scale, zero])
-    for node, suffix, dtype in (
-        (quantise, "quantised", ir.DataType.INT8),
-        (dequantise, "dequantised", ir.DataType.FLOAT),
-    ):
-        output = node.outputs[0]
-        output.name, output.shape, output.dtype = f"{name}.input.{suffix}", value.shape, dtype
-    graph.insert_before(before, [quantise, dequantise])
-    return dequantise.outputs[0]
+    return node.outputs[0]
