@@ -32,10 +32,14 @@ class Source:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 of all its files."""
         from a2edit.model.checkpoint import folder_hash
 
-        self.folder = folder
-        self.hash = folder_hash(folder)
+        return folder_hash(self.folder)
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -51,11 +55,24 @@ class Source:
 
     @cached_property
     def outline(self) -> Checkpoint:
-        """The checkpoint without its weights, from its config files alone: for exporting."""
-        from a2edit.model.checkpoint import tokenizer_folders
+        """The checkpoint without its weights, from its config files: for exporting.
+
+        The heads of all weight files are read once before, so that a broken one is refused now and
+        not after the first hour.
+        """
+        from a2edit.model.checkpoint import FOLDERS, tokenizer_folders
+        from a2edit.model.part_files import PartFiles
+        from a2edit.model.peft_files import ExpertFiles
         from a2edit.model.weightless import outline
 
-        return replace(outline(self.folder), tokenizers=tokenizer_folders(self.folder))
+        found = replace(outline(self.folder), tokenizers=tokenizer_folders(self.folder))
+        for part, path in FOLDERS.items():
+            PartFiles.of(self.folder / path, found.modules()[part]).check()
+        config = found.config
+        ExpertFiles.of(
+            self.folder / "experts", found.linears, config.num_experts, config.rank, config.alpha
+        )
+        return found
 
     @cached_property
     def outline_graphs(self) -> dict[str, GraphModule]:

@@ -132,6 +132,7 @@ class Checkpoint:
         """
         folder = find_checkpoint(name_or_folder)
         config = MoTConfig.load(folder)
+        transformer_config(folder)
         parts = {
             key: _load_part(kind, folder / path, dtype) for key, (path, kind) in _PIECES.items()
         }
@@ -142,13 +143,14 @@ class Checkpoint:
             folder / "experts", linears, config.num_experts, config.rank, config.alpha
         )
         gate = _load_gate(folder / "gate", experts.blocks, config.num_experts)
+        tokenizers = tokenizer_folders(folder)
         _check_base(folder, config)
         checkpoint = cls(
             config=config,
             vae=vae,
             gate=gate,
             experts=experts,
-            tokenizers=tokenizer_folders(folder),
+            tokenizers=tokenizers,
             **parts,
         )
         for module in checkpoint.modules().values():
@@ -275,6 +277,26 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} must hold one JSON object")
     return values
+
+
+def transformer_config(folder: Path) -> dict[str, Any]:
+    """config.json of a checkpoint's transformer.
+
+    Raises:
+        CheckpointError: it cannot be read, or is of no Fill model: latents, the masked image's and
+            a mask of 16 × 16 pixels are a token's channels (SPEC §2).
+    """
+    path = folder / FOLDERS["transformer"]
+    config = read_config(path)
+    given = config.get("in_channels")
+    latent = config.get("out_channels") or 64  # as FLUX.1's; where it is null, it is in_channels
+    if given != (wanted := 2 * latent + 256):
+        raise CheckpointError(
+            f"{path / 'config.json'}: in_channels is {given}; a Fill model's transformer takes "
+            f"{wanted} ({latent} of latents, {latent} of the masked image, 256 of the mask). "
+            "Give FLUX.1-Fill as base, or a model trained from it"
+        )
+    return config
 
 
 def vae_class(config: Mapping[str, Any]) -> Any:

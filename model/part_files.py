@@ -62,24 +62,35 @@ class PartFiles:
             CheckpointError: the files do not have it, it has another shape, or a file is damaged.
         """
         key = self._key(name)
-        path, shape = self.files[key], self.module.get_parameter(name).shape
         with self._opened(key) as file:
-            tensor: Tensor = file.get_tensor(key).to(_float_type(file, key))
-        if tensor.shape != shape:
-            raise CheckpointError(
-                f"{path}: {key} is {list(tensor.shape)}; by its config.json it is {list(shape)}"
-            )
-        return tensor
+            return file.get_tensor(key).to(self._described(file, key, name))
 
     def dtype(self, name: str) -> torch.dtype:
         """What `read` gives it as: fp16, bf16, or fp32; known without reading it.
 
         Raises:
-            CheckpointError: the files do not have it, or its file is damaged.
+            CheckpointError: as `read` does.
         """
         key = self._key(name)
         with self._opened(key) as file:
-            return _float_type(file, key)
+            return self._described(file, key, name)
+
+    def check(self) -> None:
+        """Look for every parameter, reading heads alone.
+
+        Raises:
+            CheckpointError: as `read` would.
+        """
+        for name, _ in self.module.named_parameters():
+            self.dtype(name)
+
+    def _described(self, file: Any, key: str, name: str) -> torch.dtype:
+        found, shape = file.get_slice(key), [*self.module.get_parameter(name).shape]
+        if found.get_shape() != shape:
+            raise CheckpointError(
+                f"{self.files[key]}: {key} is {found.get_shape()}; by its config.json it is {shape}"
+            )
+        return stored_dtype(found.get_dtype())
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[Any]:
@@ -102,10 +113,6 @@ class PartFiles:
             if key in self.files:
                 return key
         raise CheckpointError(f"{self.folder}: none of its safetensors files has {name}")
-
-
-def _float_type(file: Any, key: str) -> torch.dtype:
-    return stored_dtype(file.get_slice(key).get_dtype())
 
 
 def _keys(path: Path) -> list[str]:

@@ -77,8 +77,8 @@ class ExpertFiles:
         Raises:
             CheckpointError: an expert is missing or given twice, its file cannot be read, names
                 what carries no experts, or is of an adapter kind that cannot be merged linearly
-                (DoRA, rsLoRA, biases, …); a PEFT folder leaves a linear out, or has another rank
-                or α.
+                (DoRA, rsLoRA, biases, …), or has a rank above this one; a PEFT folder leaves a
+                linear out, or has another rank or α.
         """
         named = {linear.name: linear for linear in linears}
         files = []
@@ -92,7 +92,11 @@ class ExpertFiles:
             if is_peft:
                 _check_ranks(file, rank)
             files.append(file)
-        return cls(tuple(files), named, rank, alpha)
+        found = cls(tuple(files), named, rank, alpha)
+        for name in named:  # what has a rank above this one is refused now, by its values
+            if any(name in file.modules and file.modules[name].rank > rank for file in files):
+                found.read(name)
+        return found
 
     def dtypes(self, name: str) -> tuple[torch.dtype, torch.dtype]:
         """Of A and B as `read` gives them: the files' own where they agree, else fp32."""
@@ -108,7 +112,7 @@ class ExpertFiles:
         A lower rank is padded with zeros, and a file's own α/r folded into B: ΔW is the file's.
 
         Raises:
-            CheckpointError: a rank is above this one, or a file cannot be read any more.
+            CheckpointError: `alpha` is 0 and the file's is not, or a file cannot be read any more.
         """
         linear, (kind_A, kind_B) = self.linears[name], self.dtypes(name)
         A = torch.zeros(len(self.files), self.rank, linear.in_features, dtype=kind_A)

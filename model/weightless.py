@@ -23,7 +23,14 @@ from transformers import (
 )
 from transformers.initialization import no_init_weights
 
-from a2edit.model.checkpoint import FOLDERS, Checkpoint, find_checkpoint, read_config, vae_class
+from a2edit.model.checkpoint import (
+    FOLDERS,
+    Checkpoint,
+    find_checkpoint,
+    read_config,
+    transformer_config,
+    vae_class,
+)
 from a2edit.model.config import A2EDIT_FULL, MoTConfig
 from a2edit.model.experts import ExpertBank, routed_linears
 from a2edit.model.gate import GATE_WIDTH, ConditioningGate
@@ -121,6 +128,7 @@ def shapes_of(name_or_folder: str | Path) -> Shapes:
         return FLUX_FILL
     folder = find_checkpoint(name_or_folder)
     found = {part: read_config(folder / path) for part, path in FOLDERS.items()}
+    found["transformer"] = transformer_config(folder)
     width = found.pop("gate").get("width", GATE_WIDTH)
     return Shapes(mot=MoTConfig.load(folder), gate_width=int(width), **found)
 
