@@ -1,12 +1,19 @@
 """What every graph computes in on a target: one table, with the error that each choice may have.
 
-| preset   | routed linears of the denoiser     | its other values | modulation, T5     |
-|----------|------------------------------------|------------------|--------------------|
-| lossless | as the others                      | bf16 (CPU: fp32) | as the others      |
-| balanced | FP8 where the target has it, else INT8 | bf16 (CPU: fp32) | as the others  |
-| small    | as balanced                        | bf16 (CPU: fp32) | 8-bit weights only |
+| preset   | routed linears of the denoiser         | its other values | modulation, T5     |
+|----------|----------------------------------------|------------------|--------------------|
+| lossless | as the others                          | bf16 (CPU: fp32) | as the others      |
+| balanced | FP8 where the target has it, else INT8 | bf16 (CPU: fp32) | as the others      |
+| small    | as balanced                            | bf16 (CPU: fp32) | 8-bit weights only |
+
+A GPU without bf16 (sm75) computes in fp32 what others compute in bf16; the gate is fp32 everywhere.
+On a CPU the other graphs are fp32 too, and so is the denoiser's file: with `lossless` its engine
+rounds to bf16 by itself, where the processor has it and the result passes.
 
 Never in 8 bits: embedders, norm_out, the last projection, q/k norms, the gate, RoPE (SPEC §11.2).
+Of the routed linears, those that the velocity cannot bear are lifted (`calibration.choice`).
+
+Tolerances add up: of the 8-bit products, of bf16 around them, of 8-bit weights beside them.
 """
 
 from __future__ import annotations
@@ -100,20 +107,15 @@ def graph_policy(graph: str, target: Target, precision: Precision, small: bool) 
     if target.device == "cuda" and "bf16" in target.precisions and precision != "fp32":
         wide = "bf16"
     narrow = small and graph in {DENOISER, TEXT}
-    if graph == DENOISER:
-        tolerance = TOLERANCE[precision] + (WEIGHT_ONLY_TOLERANCE if small else 0)
-        return GraphPolicy(
-            precision=precision,
-            rest="bf16" if wide == "bf16" else "fp32",
-            weight_only=narrow,
-            tolerance=tolerance,
-        )
     if graph == GATE:
         wide = "fp32"
+    if graph != DENOISER:
+        precision = wide
     allowed = BYTES_TOLERANCE if graph == DECODER else TOLERANCE
+    around = TOLERANCE["bf16"] if wide == "bf16" and precision != "bf16" else 0
     return GraphPolicy(
-        precision=wide,
+        precision=precision,
         rest="bf16" if wide == "bf16" else "fp32",
         weight_only=narrow,
-        tolerance=allowed[wide] + (WEIGHT_ONLY_TOLERANCE if narrow else 0),
+        tolerance=allowed[precision] + around + (WEIGHT_ONLY_TOLERANCE if narrow else 0),
     )
