@@ -86,7 +86,9 @@ def _pieces(steps: Steps, plans: Sequence[Sequence[TargetPlan]]) -> Pieces:
             sets = weights[plan.denoiser.variant]
             engines = steps.engines(plan, own, shared, sets)
             try:
-                verified = steps.verification(plan, traces, chosen, routes, sets, engines, own)
+                verified = steps.verification(
+                    plan, traces, chosen, routes, sets, engines, own, shared
+                )
             except EngineError as error:
                 if plan is choices[-1]:
                     raise

@@ -11,10 +11,12 @@ import click
 from rich.console import Console
 from rich.status import Status
 
+from a2edit.calibration.policy import PRESETS
 from a2edit.calibration.routes import RouteLimit
-from a2edit.export.settings import MATERIALISE, PRECISIONS, BuildSettings
+from a2edit.export.settings import BACKENDS, MATERIALISE, PRECISIONS, BuildSettings
 from a2edit.runtime.commands import Command, Group
 from a2edit.runtime.sizes import parse_size
+from a2edit.runtime.targets import TARGETS
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -80,7 +82,20 @@ _FROM_LOG = click.option(
 )
 @click.option("--samples", default=64, show_default=True, metavar="N", help="Calibration requests.")
 @_FROM_LOG
-@click.option("--precision", type=click.Choice(PRECISIONS), default="auto", show_default=True)
+@click.option(
+    "--preset",
+    type=click.Choice(PRESETS),
+    help="lossless: bf16 (a CPU without it: fp32); balanced: the denoiser's linears in 8 bits, FP8 "
+    "where the target has it, else INT8; small: its modulation's and T5's weights in 8 bits too.  "
+    "[cpu: lossless, GPUs: balanced]",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="auto",
+    show_default=True,
+    help="Of the denoiser, in place of a preset; refused where a target lacks it.",
+)
 @click.option(
     "--materialise",
     type=click.Choice(MATERIALISE),
@@ -88,7 +103,21 @@ _FROM_LOG = click.option(
     show_default=True,
     help="inputs: one engine that routes are bound to; baked: one engine a route.",
 )
-@click.option("--target", default="cpu", show_default=True, help="What the engines run on.")
+@click.option(
+    "--target",
+    default="cpu",
+    show_default=True,
+    metavar="T[,T…]",
+    help=f"What the engines run on: {', '.join(TARGETS)}. GPUs' engines are built without a GPU.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(BACKENDS),
+    default="auto",
+    show_default=True,
+    help="What compiles them: by default OpenVINO for cpu, TensorRT for RTX for GPUs, and for sm90 "
+    "TensorRT, which needs such a GPU at hand.",
+)
 def engines(
     model: str, out: Path | None, logs: tuple[Path, ...], routes_budget: str | None, **options: Any
 ) -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 import a2edit
 from a2edit.calibration.policy import PRESETS, Preset
 from a2edit.calibration.routes import RouteLimit
-from a2edit.runtime.errors import RequestError, TargetError
+from a2edit.runtime.errors import RequestError
 from a2edit.runtime.targets import PRECISIONS as TYPES
 from a2edit.runtime.targets import Precision, Target, parse_targets
 
@@ -122,8 +122,7 @@ class BuildSettings:
             raise RequestError(
                 f"--calibration {self.calibration} does not exist; give a UniEdit folder or shards"
             )
-        if unbuilt := [target.name for target in self.targets if target.device != "cpu"]:
-            raise TargetError(f"--target {unbuilt[0]}: this version builds for cpu")
+        _ = self.targets
         if self.preset is not None and self.precision != "auto":
             raise RequestError(
                 f"--preset {self.preset} and --precision {self.precision} both say what to compute "

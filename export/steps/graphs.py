@@ -24,8 +24,7 @@ def save_graph(
 ) -> None:
     """One variant's ONNX file and graph.json; `ranges` is their step's folder, where it has any."""
     from a2edit.export.onnx_export import SHARED_FILE, onnx_from_module, save_onnx
-    from a2edit.export.passes import run
-    from a2edit.export.passes.qdq import QuantiseRoutedLinears
+    from a2edit.export.precision import in_precision
     from a2edit.export.weights import places, shared_parameters
 
     outline, graph = source.outline, source.outline_graphs[name]
@@ -34,8 +33,7 @@ def save_graph(
         shared_parameters(outline),
         [f"{linear.name}.weight" for linear in outline.linears] if name == DIT else (),
     )
-    if ranges:
-        quantise = QuantiseRoutedLinears(read_ranges(ranges), read_smooth(ranges))
-        model = run(model, [quantise], name)
+    peaks, smooth = (read_ranges(ranges), read_smooth(ranges)) if ranges else (None, None)
+    model = in_precision(model, policy, peaks, smooth)
     write_graph(model, len(graph.input_names), folder)
     save_onnx(model, places(shared / SHARED_FILE), folder / graph_file(name, policy.variant))

@@ -241,6 +241,7 @@ class Steps:
         weights: Mapping[str, Made],
         engines: Mapping[str, Made],
         graphs: Mapping[str, Made],
+        shared: Made,
     ) -> Made:
         """One target's engines and routes against the truth."""
         keys = {name: made.key for name, made in {**engines, **weights}.items()}
@@ -260,5 +261,6 @@ class Steps:
             weights=weights,
             engines=engines,
             graphs=graphs,
+            shared=shared,
         )
         return self.chain.run(f"verify-{plan.target.name}", inputs, work)

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors.numpy import load_file
-
 from a2edit.export.chain import Made
-from a2edit.export.edge import read_graph
 from a2edit.export.files import write_json
 from a2edit.export.source import DIT
 from a2edit.export.steps.calibrate import VERIFY_SAMPLES, read_samples
+from a2edit.export.steps.runner import runnable, runs_here
+from a2edit.runtime.tensors import map_tensors
 
 if TYPE_CHECKING:
     from a2edit.calibration.routes import Route
@@ -29,6 +28,7 @@ def save_verification(
     weights: Mapping[str, Made],
     engines: Mapping[str, Made],
     graphs: Mapping[str, Made],
+    shared: Made,
 ) -> None:
     """verification.json: the relative error of every engine and every route of one target.
 
@@ -36,26 +36,24 @@ def save_verification(
         EngineError: one of them is out of tolerance.
     """
     from a2edit.export import verify
-    from a2edit.runtime.engines.base import GraphSpec, WeightSet
-    from a2edit.runtime.engines.openvino import engine_from_blob
+    from a2edit.runtime.engines.base import WeightSet
 
     samples = read_samples(traces, VERIFY_SAMPLES)
     by_graph, by_route = {}, {}
     for name, made in engines.items():
         graph, _, baked = name.partition(".")
-        spec = read_graph(graphs[graph].folder, "").spec(graph)
-        if baked:
-            spec = GraphSpec(name, spec.inputs, spec.outputs)
         policy = plan.policy(name)
-        with engine_from_blob(spec, made.folder / f"{name}.blob", policy.precision) as engine:
+        with runnable(name, plan, made, graphs[graph], shared) as engine:
             if graph != DIT:
                 by_graph[name] = verify.verify_graph(source.graphs[graph], engine, policy.tolerance)
             for route in routes:
                 if graph != DIT or baked not in {"", route.name}:
                     continue
-                if not baked:
+                if engine.spec.weights:
                     file = weights[route.name].folder / f"{route.name}.safetensors"
-                    engine.bind(WeightSet(route.name, load_file(file)))
+                    tensors = map_tensors(file, writable=True).tensors
+                    arrays = {key: tensor.array for key, tensor in tensors.items()}
+                    engine.bind(WeightSet(route.name, arrays))
                 by_route[route.name] = verify.verify_route(
                     source.checkpoint, source.dit, engine, route, samples, policy.tolerance
                 )
@@ -63,6 +61,7 @@ def save_verification(
     write_json(
         folder / "verification.json",
         {
+            "runner": plan.backend if runs_here(plan) else "onnxruntime, the same graphs",
             "graphs": {name: figure.to_dict() for name, figure in by_graph.items()},
             "routes": {name: figure.to_dict() for name, figure in by_route.items()},
         },

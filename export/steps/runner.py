@@ -1,0 +1,81 @@
+"""What runs a step's engine here: the engine itself, or the same graph where it cannot."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from a2edit.export.bake import link_or_copy
+from a2edit.export.compile import engine_file
+from a2edit.export.edge import graph_file, read_graph
+from a2edit.runtime.engines.base import Engine, GraphSpec
+
+if TYPE_CHECKING:
+    from a2edit.export.chain import Made
+    from a2edit.export.targets import TargetPlan
+
+
+@contextmanager
+def runnable(
+    name: str, plan: TargetPlan, engine: Made, graph: Made, shared: Made
+) -> Iterator[Engine]:
+    """An engine by graph or "dit.<route>", opened; closed at the end.
+
+    A plan for another GPU than the one at hand cannot run: then ONNX Runtime computes the graph
+    that it was made of, each value rounded to the type that it has there. Its routed weights are
+    inputs, to be bound, in "dit.<route>" too.
+    """
+    kind, policy = name.partition(".")[0], plan.policy(name)
+    spec = read_graph(graph.folder, "").spec(kind)
+    path = engine.folder / engine_file(name, plan.backend)
+    if runs_here(plan):
+        from a2edit.runtime.engines import openvino, tensorrt
+
+        if name != kind:
+            spec = GraphSpec(name, spec.inputs, spec.outputs)
+        if plan.target.device == "cpu":
+            opened: Engine = openvino.engine_from_blob(spec, path, policy.precision)
+        else:
+            opened = tensorrt.engine_from_blob(spec, path, policy.precision, plan.backend)
+        with opened:
+            yield opened
+        return
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _twin(
+            spec, graph.folder / graph_file(kind, policy.variant), shared.folder, Path(folder)
+        ) as opened,
+    ):
+        yield opened
+
+
+def runs_here(plan: TargetPlan) -> bool:
+    """Whether this machine is what the engines were made for."""
+    if plan.target.device == "cpu":
+        return True
+    from a2edit.runtime.engines.cuda import capability
+    from a2edit.runtime.errors import TargetError
+
+    try:
+        return capability() == plan.target.capability
+    except TargetError:
+        return False
+
+
+def _twin(spec: GraphSpec, onnx: Path, shared: Path, folder: Path) -> Engine:
+    import onnx_ir as ir
+
+    from a2edit.export.precision import emulated
+    from a2edit.runtime.engines import onnxruntime
+
+    for file in shared.glob("*.safetensors"):
+        link_or_copy(file, folder / file.name)
+    model = emulated(ir.load(onnx))
+    for value in model.graph.initializers.values():
+        if isinstance(value.const_value, ir.ExternalTensor):
+            value.const_value.base_dir = folder
+    ir.save(model, folder / onnx.name)
+    return onnxruntime.engine_from_onnx(spec, folder / onnx.name, "fp32")
