@@ -113,7 +113,7 @@ def test_the_model_itself_passes_with_nothing_to_see(
     assert figure.passed
     assert figure.error < 1e-6
     assert figure.pictures["mask"].psnr_db > 60
-    assert set(figure.pictures) == {"mask", "band", "outside"}
+    assert {"mask", "band"} <= set(figure.pictures)  # a small picture has no outside
     assert [picture.shape for picture in pictures] == [truth.pixels.shape for truth in truths]
 
 
