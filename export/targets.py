@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from a2edit.calibration.policy import DENOISER, GraphPolicy, graph_policy, resolve
-from a2edit.export.compile import openvino
+from a2edit.export.compile import check_compiler, openvino
 from a2edit.export.settings import BuildSettings
 from a2edit.export.source import GRAPH_NAMES
-from a2edit.runtime.targets import Precision, Target, check_backend
+from a2edit.runtime.targets import Precision, Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ def _choices(settings: BuildSettings, target: Target) -> list[Precision]:
 
 def _plan(settings: BuildSettings, target: Target, precision: Precision) -> TargetPlan:
     backend = target.backends[0] if settings.backend == "auto" else settings.backend
-    check_backend(target, backend)
+    check_compiler(target, backend)
     small = settings.preset == "small"
     policies = {name: graph_policy(name, target, precision, small) for name in GRAPH_NAMES}
     return TargetPlan(target=target, backend=backend, policies=policies)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from a2edit.runtime.targets import Precision, Target
+from a2edit.runtime.targets import Precision, Target, check_backend
 
 _SUFFIXES = {"openvino": ".blob", "tensorrt_rtx": ".plan", "tensorrt": ".plan"}
 
@@ -23,6 +23,16 @@ def compiler_version(backend: str) -> str:
     from a2edit.runtime.engines import tensorrt
 
     return tensorrt.backend_version(backend)
+
+
+def check_compiler(target: Target, backend: str) -> None:
+    """Raises TargetError where `backend` is not installed, or cannot build for `target` here."""
+    check_backend(target, backend)
+    compiler_version(backend)
+    if backend == "tensorrt":
+        from a2edit.export.compile import tensorrt
+
+        tensorrt.check_here(target)
 
 
 def made_for(target: Target) -> str:

@@ -149,18 +149,23 @@ def _config(trt: Any, builder: Any, target: Target, profiles: Sequence[Profile])
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, target.name.upper()), 0)
     else:
-        here = target_of(capability())
-        if here != target:
-            raise TargetError(
-                f"tensorrt builds for the GPU at hand, which is {here.name} and not {target.name}: "
-                f"build there, or use --target {here.name}"
-            )
+        check_here(target)
     for profile in profiles:
         shapes = builder.create_optimization_profile()
         for name, (smallest, usual, largest) in profile.items():
             shapes.set_shape(name, smallest, usual, largest)
         config.add_optimization_profile(shapes)
     return config
+
+
+def check_here(target: Target) -> None:
+    """Raises TargetError unless this machine has the GPU that datacenter TensorRT builds for."""
+    here = target_of(capability())
+    if here != target:
+        raise TargetError(
+            f"tensorrt builds for the GPU at hand, which is {here.name} and not {target.name}: "
+            f"build there, or use --target {here.name}"
+        )
 
 
 def _writer(trt: Any, file: BinaryIO) -> Any:

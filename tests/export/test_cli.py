@@ -59,7 +59,7 @@ def test_an_error_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
         (["--samples", "0"], "--samples is 0"),
         (["--calibration", "no/such/folder"], "--calibration no/such/folder does not exist"),
         (["--from-log", "no-such-log"], "cannot be read"),
-        (["--target", "sm80"], "this version builds for cpu"),
+        (["--target", "sm70"], "sm70 is unknown; known are cpu, sm75"),
         (["--precision", "fp99"], "--precision"),
     ],
 )
