@@ -13,6 +13,7 @@ from a2edit.export.passes import run
 from a2edit.export.passes.bfloat16 import BFloat16
 from a2edit.export.passes.emulate import EmulateBFloat16
 from a2edit.export.passes.qdq import QuantiseRoutedLinears
+from a2edit.export.passes.weight_layout import WeightsInPlace
 
 if TYPE_CHECKING:
     from a2edit.calibration.policy import GraphPolicy
@@ -44,7 +45,7 @@ def in_precision(
         dtype = QUANTISED[policy.precision]
         passes.append(QuantiseRoutedLinears(ranges, smooth, dtype))
     if policy.rest == "bf16":
-        passes.append(BFloat16())
+        passes += [BFloat16(), WeightsInPlace()]
     return run(model, passes, str(model.graph.name))
 
 
