@@ -81,6 +81,11 @@ def test_every_precision_that_a_target_has_is_let_through() -> None:
     ("name", "backend", "message"),
     [
         (
+            "sm75",
+            "tensorrt_rtx",
+            r"tensorrt_rtx cannot build for sm75 .*: build with --backend ten",
+        ),
+        (
             "sm90",
             "tensorrt_rtx",
             r"cannot build for sm90 \(H100, H200\): build with --backend tenso",
