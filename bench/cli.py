@@ -11,6 +11,7 @@ from a2edit.bench.export_command import export
 from a2edit.bench.flow_command import flow
 from a2edit.bench.latency import Plan, measure
 from a2edit.bench.options import results_option
+from a2edit.bench.precision_command import precision
 from a2edit.bench.quality.command import quality
 from a2edit.bench.routes_command import routes
 from a2edit.bench.rows import Row, Setup, append_rows
@@ -127,6 +128,7 @@ main.add_command(quality)
 main.add_command(experts)
 main.add_command(export)
 main.add_command(flow)
+main.add_command(precision)
 main.add_command(routes)
 
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from a2edit.calibration.evidence import Evidence
 from a2edit.calibration.policy import Kind
-from a2edit.calibration.probe import VelocityProbe
 from a2edit.calibration.ranges import input_parts, input_spreads, shared_inputs
 from a2edit.calibration.samples import EncodedSample
-from a2edit.calibration.sharing import RouteFit, RouteRun, fit
+from a2edit.calibration.sharing import RouteFit, fit
 from a2edit.calibration.smoothing import PLAIN, InputRange, Setting, input_range
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import RoutedLinear
@@ -43,38 +43,13 @@ BANDS = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Evidence:
-    """What a choice is measured on.
-
-    Attributes:
-        samples: to take ranges from.
-        probes: what settings and lifted linears are chosen by, each at its sample's own table.
-        routes: runs at the tables of routes, which keep the bound too.
-        steps: those that every probe has.
-    """
-
-    samples: Sequence[EncodedSample]
-    probes: Sequence[VelocityProbe]
-    routes: Mapping[str, RouteRun]
-    steps: Collection[int]
-
-    def error(self, ranges: Mapping[str, InputRange], steps: Collection[int]) -> float:
-        """The largest relative error of the velocity, over the probes."""
-        return max(probe.error(ranges, steps) for probe in self.probes)
-
-    def route_error(self, ranges: Mapping[str, InputRange]) -> float:
-        """The same over the routes and all steps."""
-        errors = [run.probe.error(ranges, self.steps) for run in self.routes.values()]
-        return max(errors, default=0.0)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class EightBitPolicy:
     """What the denoiser's linears become.
 
     Attributes:
         ranges: of every linear that is quantised.
         settings: that each of them was given.
+        tried: of every linear, plain (the largest values, no factors) and in its best setting.
         alone: every linear → relative error of the velocity if it were quantised alone (at full
             size, with its like in the blocks of its band).
         lifted: linears that stay in the wider type → why.
@@ -85,6 +60,7 @@ class EightBitPolicy:
 
     ranges: Mapping[str, InputRange]
     settings: Mapping[str, Setting]
+    tried: Mapping[Literal["plain", "best"], Mapping[str, InputRange]]
     alone: Mapping[str, float]
     lifted: Mapping[str, str]
     error: float
@@ -179,6 +155,7 @@ def choose(
     return EightBitPolicy(
         ranges=ranges,
         settings={name: settings[name] for name in ranges},
+        tried={"plain": plain, "best": chosen},
         alone={name: alone[names] for names in alone for name in names},
         lifted=_reasons(alone, kept, fitting, bound),
         error=error,

@@ -53,6 +53,8 @@ _BUILD_CODE = (
 _ROUTE_CODE = ("calibration/gram.py", "calibration/report.py", "calibration/routes.py")
 _RANGE_CODE = (
     "calibration/choice.py",
+    "calibration/evidence.py",
+    "calibration/policy.py",
     "calibration/probe.py",
     "calibration/ranges.py",
     "calibration/sharing.py",

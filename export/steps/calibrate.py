@@ -26,9 +26,8 @@ DEEP_SAMPLES = 16
 # Requests that activation ranges and verification run the denoiser on: one a category of UniEdit.
 RANGE_SAMPLES = 8
 VERIFY_SAMPLES = 2
-# Requests that the 8-bit policy measures velocities on, and the share of the tolerance that it may
-# use up: the rest is for other requests.
-PROBES, MARGIN = 2, 0.9
+# The share of an 8-bit tolerance that calibration may use up: the rest is for other requests.
+MARGIN = 0.9
 SMOOTH_FILE = "smooth.safetensors"
 _FEEDS = ("conditioning", "text_tokens", "reference_tokens", "pooled")
 
@@ -113,29 +112,23 @@ def save_ranges(folder: Path, source: Source, traces: Path, kind: Precision) -> 
     Chosen on other requests than the engines are verified on, where there are as many, and held to
     the bound at the tables of as many routes as a build makes unless told otherwise.
     """
-    from a2edit.calibration.choice import Evidence, choose
+    from a2edit.calibration.choice import choose
+    from a2edit.calibration.evidence import Evidence
     from a2edit.calibration.gram import traced_metric
     from a2edit.calibration.policy import TOLERANCE
-    from a2edit.calibration.probe import VelocityProbe
     from a2edit.calibration.routes import DEFAULT_ROUTES, cluster_routes
-    from a2edit.calibration.sharing import run_routes
     from a2edit.export.verify import compared_steps
 
     assert kind in ("int8", "fp8")
     checkpoint, dit = source.checkpoint, source.dit
     samples = read_samples(traces, RANGE_SAMPLES)
     samples = samples[VERIFY_SAMPLES:] or samples
-    steps = compared_steps(checkpoint.config.steps)
-    probes = [
-        VelocityProbe(checkpoint, dit, sample, seed, steps)
-        for seed, sample in enumerate(samples[:PROBES])
-    ]
     found = read_traces(traces)
     routes = cluster_routes(
         found.tables, found.categories, traced_metric(checkpoint, found), DEFAULT_ROUTES
     )
-    runs = run_routes(checkpoint, dit, routes, samples[-1], len(samples) - 1, steps)
-    evidence = Evidence(samples, probes, runs, steps)
+    steps = compared_steps(checkpoint.config.steps)
+    evidence = Evidence.gather(checkpoint, dit, samples, routes, steps)
     bound = TOLERANCE[kind] * MARGIN
     policy = choose(checkpoint, dit, evidence, bound, kind)
     smooth = {f"{name}.smooth": how.smooth.numpy() for name, how in policy.ranges.items()}

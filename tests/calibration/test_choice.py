@@ -10,13 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from a2edit.calibration.choice import Evidence, banded, choose, within
+from a2edit.calibration.choice import banded, choose, within
+from a2edit.calibration.evidence import Evidence
 from a2edit.calibration.policy import Kind
-from a2edit.calibration.probe import VelocityProbe
 from a2edit.calibration.ranges import shared_inputs
 from a2edit.calibration.routes import Route
 from a2edit.calibration.samples import EncodedSample
-from a2edit.calibration.sharing import run_routes
 from a2edit.model.architectures import TINY, new_checkpoint
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import RoutedLinear
@@ -91,9 +90,7 @@ def evidence(checkpoint: Checkpoint, dit: DitGraph, *routes: Route) -> Evidence:
     feeds = dict(zip(names, dit.example_inputs()[1:5], strict=True))
     table = np.full((checkpoint.blocks, checkpoint.experts.experts), 0.2, np.float32)
     samples = [EncodedSample("one", feeds, table)]
-    probes = [VelocityProbe(checkpoint, dit, samples[0], 0, STEPS)]
-    runs = run_routes(checkpoint, dit, routes, samples[0], 0, STEPS)
-    return Evidence(samples, probes, runs, STEPS)
+    return Evidence.gather(checkpoint, dit, samples, routes, STEPS)
 
 
 def route(checkpoint: Checkpoint, name: str, weight: float) -> Route:
