@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -138,10 +138,12 @@ def onnx_from_module(
         return run(model, passes, graph.graph_name)
 
 
-def save_onnx(model: ir.Model, places: Mapping[str, Place], path: Path) -> None:
-    """Write a graph whose parameters lie in `SHARED_FILE` beside it."""
-    model = run(model, [ExternalParameters(places, SHARED_FILE, path.parent)], path.stem)
-    ir.save(model, path)
+def save_onnx(
+    model: ir.Model, places: Mapping[str, Place], path: Path, inputs: Collection[str] = ()
+) -> None:
+    """Write a graph whose parameters lie in `SHARED_FILE` beside it; those in `inputs` are fed."""
+    external = ExternalParameters(places, SHARED_FILE, path.parent, inputs)
+    ir.save(run(model, [external], path.stem), path)
 
 
 @contextmanager

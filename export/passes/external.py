@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import onnx_ir as ir
@@ -10,6 +10,24 @@ import onnx_ir as ir
 from a2edit.export.weights import Place
 
 _TYPES = {"float32": "FLOAT", "float16": "FLOAT16", "bfloat16": "BFLOAT16"}
+
+
+LARGE = 2**20  # bytes
+
+
+def large_matrices(model: ir.Model, places: Mapping[str, Place]) -> list[str]:
+    """Parameters that are nearly all of a graph's bytes, and may be inputs: sorted names.
+
+    Convolutions, which want their kernels to be constants, have none.
+    """
+    return sorted(
+        name
+        for name, value in model.graph.initializers.items()
+        if name in places
+        and places[name].bytes >= LARGE
+        and value.shape is not None
+        and value.shape.rank() == 2
+    )
 
 
 class ExternalParameters(ir.passes.InPlacePass):
@@ -20,13 +38,24 @@ class ExternalParameters(ir.passes.InPlacePass):
     2. What the graph casts to the stored type (a bf16 graph to bf16) is taken as it is stored: a
        compiler would fold two Casts by writing the fp32 numbers down.
 
+    3. Those in `inputs` have no bytes at all: they become inputs of the graph, in the stored type,
+       behind all others. TensorRT keeps a copy of each constant while it builds, and one in the
+       plan; an input costs it neither.
+
     ONNX Runtime and OpenVINO both refuse external data outside of the graph's own folder, by ".."
     and by symlink alike; so `file` lies beside the graph (docs/decisions/0002).
     """
 
-    def __init__(self, places: Mapping[str, Place], file: str, folder: Path) -> None:
+    def __init__(
+        self, places: Mapping[str, Place], file: str, folder: Path, inputs: Collection[str] = ()
+    ) -> None:
         super().__init__()
         self._places, self._file, self._folder = places, file, folder
+        self._inputs = frozenset(inputs)
+
+    def requires(self, model: ir.Model) -> None:
+        if strange := sorted(self._inputs - model.graph.initializers.keys()):
+            raise ir.passes.PreconditionError(f"the graph has no parameters {strange}")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         found = [value for value in model.graph.initializers.values() if value.name in self._places]
@@ -38,29 +67,32 @@ class ExternalParameters(ir.passes.InPlacePass):
         name, taken, shape = str(value.name), value.dtype, value.shape
         assert taken is not None
         assert shape is not None
-        stored = ir.DataType[_TYPES[place.dtype]]
-        tensor = ir.ExternalTensor(
-            self._file,
-            place.offset,
-            place.bytes,
-            stored,
-            shape=shape,
-            name=name,
-            base_dir=self._folder,
-        )
-        if stored == taken:
-            value.const_value = tensor
-            return
-        narrow = ir.Value(name=name, shape=shape, type=ir.TensorType(stored), const_value=tensor)
+        kind = ir.DataType[_TYPES[place.dtype]]
+        stored = ir.Value(name=name, shape=shape, type=ir.TensorType(kind))
         del graph.initializers[name]
-        graph.register_initializer(narrow)
+        if name in self._inputs:  # case 3
+            graph.inputs.append(stored)
+        else:
+            stored.const_value = ir.ExternalTensor(
+                self._file,
+                place.offset,
+                place.bytes,
+                kind,
+                shape=shape,
+                name=name,
+                base_dir=self._folder,
+            )
+            graph.register_initializer(stored)
+        if kind == taken:
+            value.replace_all_uses_with(stored)
+            return
         for user, _ in list(value.uses()):  # case 2
-            if user.op_type == "Cast" and user.attributes["to"].as_int() == int(stored):
-                user.outputs[0].replace_all_uses_with(narrow)
+            if user.op_type == "Cast" and user.attributes["to"].as_int() == int(kind):
+                user.outputs[0].replace_all_uses_with(stored)
                 graph.remove(user, safe=True)
         if not value.uses():
             return
-        cast = ir.node("Cast", [narrow], {"to": taken}, name=f"{name}.cast")  # case 1
+        cast = ir.node("Cast", [stored], {"to": taken}, name=f"{name}.cast")  # case 1
         wide = cast.outputs[0]
         wide.name, wide.shape, wide.type = f"{name}.cast", shape, ir.TensorType(taken)
         value.replace_all_uses_with(wide)

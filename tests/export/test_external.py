@@ -1,5 +1,6 @@
 """Parameters outside of the graph, in the types that their file stores: the same numbers."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,26 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from a2edit.export.compile.openvino import engine_from_onnx
+from a2edit.export.onnx_export import onnx_from_module
 from a2edit.export.passes import run
-from a2edit.export.passes.external import ExternalParameters
-from a2edit.export.weights import places
+from a2edit.export.passes.external import ExternalParameters, large_matrices
+from a2edit.export.weights import (
+    array_of,
+    parameter_specs,
+    places,
+    shared_parameters,
+    tensor_header,
+)
+from a2edit.model.graphs import make_graphs
+from a2edit.model.weightless import FLUX_FILL, fake_checkpoint, without_weights
 from a2edit.runtime.engines.base import GraphSpec, TensorSpec
 from a2edit.runtime.engines.openvino import engine_from_blob
+from a2edit.runtime.errors import EngineError
 
 FILE = "shared.safetensors"
 
 
-def _model(folder: Path, kinds: dict[str, torch.dtype]) -> Path:
+def _model(folder: Path, kinds: dict[str, torch.dtype], inputs: Collection[str] = ()) -> Path:
     """y = x · W + b with parameters of these stored types, fp32 in the graph."""
     shapes = {"W": (3, 4), "b": (4,)}
     torch.manual_seed(0)
@@ -32,7 +43,7 @@ def _model(folder: Path, kinds: dict[str, torch.dtype]) -> Path:
     for value in model.graph.inputs[1:]:
         model.graph.inputs.remove(value)
         model.graph.register_initializer(_empty(value))
-    run(model, [ExternalParameters(places(folder / FILE), FILE, folder)], "g")
+    run(model, [ExternalParameters(places(folder / FILE), FILE, folder, inputs)], "g")
     ir.save(model, folder / "g.onnx")
     return folder / "g.onnx"
 
@@ -96,3 +107,45 @@ def test_a_cast_to_the_stored_type_is_no_cast(tmp_path: Path) -> None:
     entering = [node.inputs[0] for node in model.graph if node.op_type == "Cast"]
     casts = {value.name for value in entering if value}
     assert casts == {"a", "b", "b.cast"}  # "a" for z, which is fp32
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_parameters_as_inputs(tmp_path: Path, kind: torch.dtype) -> None:
+    """Fed from the file, a matrix is the same numbers; the rest stays outside as it was."""
+    path = _model(tmp_path, {"W": kind, "b": torch.float16}, inputs=["W"])
+    model = ir.load(path)
+    assert [value.name for value in model.graph.inputs] == ["x", "W"]
+    assert model.graph.inputs[1].dtype is not None
+    assert model.graph.inputs[1].dtype.numpy().name == str(kind).removeprefix("torch.")
+    assert list(model.graph.initializers) == ["b"]
+    stored = load_file(tmp_path / FILE)
+    x = np.eye(2, 3, dtype=np.float32)
+    feeds = {"x": onnxruntime.OrtValue.ortvalue_from_numpy(x)}
+    feeds["W"] = onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
+        array_of(stored["W"]), int(model.graph.inputs[1].dtype)
+    )
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found = session.run_with_ort_values(None, feeds)[0].numpy()
+    truth = x @ stored["W"].float().numpy() + stored["b"].float().numpy()
+    np.testing.assert_array_equal(found, truth)
+
+
+def test_an_input_that_is_no_parameter_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"the graph has no parameters .*'V'"):
+        _model(tmp_path, {"W": torch.float32, "b": torch.float32}, inputs=["V"])
+
+
+def test_large_matrices_are_those_that_products_take(tmp_path: Path) -> None:
+    with without_weights():
+        full = fake_checkpoint(FLUX_FILL, torch.float32)
+    shared = shared_parameters(full)
+    specs = parameter_specs(shared, dict.fromkeys(shared, torch.bfloat16))
+    (tmp_path / FILE).write_bytes(tensor_header(specs))
+    found = places(tmp_path / FILE)
+    for name, least in (("text_encoder", 0.999), ("vae_decoder", 0.0)):
+        model = onnx_from_module(make_graphs(full)[name], shared)
+        parameters = [key for key in model.graph.initializers if key in found]
+        large = large_matrices(model, found)
+        part = sum(found[key].bytes for key in large)
+        whole = sum(found[key].bytes for key in parameters)
+        assert least * whole <= part < (whole if least else 0.1 * whole), name
