@@ -8,6 +8,7 @@ is one graph in a process of its own, so that its peak is its own, and prints on
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from a2edit.runtime.errors import EngineError
 
 if TYPE_CHECKING:
+    from a2edit.calibration.policy import GraphPolicy
     from a2edit.model.checkpoint import Checkpoint
 
 LAYOUTS = ("redux", "diptych")
@@ -81,12 +83,26 @@ def full_size(model: str, layout: str) -> Checkpoint:
         return fake_checkpoint(replace(shapes, mot=mot), torch.float32)
 
 
-def export_graph(checkpoint: Checkpoint, name: str, folder: Path) -> ExportCost:
-    """Write <name>.onnx of a checkpoint whose weights are never needed, in this process."""
+def export_graph(
+    checkpoint: Checkpoint,
+    name: str,
+    folder: Path,
+    policy: GraphPolicy | None = None,
+    *,
+    as_inputs: bool = False,
+) -> ExportCost:
+    """Write <name>.onnx of a checkpoint whose weights are never needed, in this process.
+
+    Beside it lies the head alone of the file of its parameters, bf16 as FLUX.1-Fill is published.
+    With a policy it is the graph that it asks for, at made-up ranges: they change no size; with
+    `as_inputs`, its large matrices are inputs, routed or not.
+    """
     import onnx_ir as ir
     import torch
 
     from a2edit.export.onnx_export import SHARED_FILE, onnx_from_module, save_onnx
+    from a2edit.export.passes.external import large_matrices
+    from a2edit.export.precision import in_precision
     from a2edit.export.source import DIT
     from a2edit.export.weights import parameter_specs, places, shared_parameters, tensor_header
     from a2edit.model.graphs import make_graphs
@@ -96,12 +112,14 @@ def export_graph(checkpoint: Checkpoint, name: str, folder: Path) -> ExportCost:
     graph, shared = make_graphs(checkpoint)[name], shared_parameters(checkpoint)
     routed = [f"{linear.name}.weight" for linear in checkpoint.linears] if name == DIT else ()
     model = onnx_from_module(graph, shared, routed)
-    # The head says where parameters will lie: no more is needed of a file of many gigabytes.
-    # bf16, as FLUX.1-Fill is published.
-    specs = parameter_specs(shared, dict.fromkeys(shared, torch.bfloat16))
+    if policy:
+        model = in_precision(model, policy, _made_up_ranges(checkpoint) if policy.quantised else {})
+    used = {key: value for key, value in shared.items() if key in model.graph.initializers}
+    specs = parameter_specs(used, dict.fromkeys(used, torch.bfloat16))
     (folder / SHARED_FILE).write_bytes(tensor_header(specs))
     path = folder / f"{name}.onnx"
-    save_onnx(model, places(folder / SHARED_FILE), path)
+    found = places(folder / SHARED_FILE)
+    save_onnx(model, found, path, large_matrices(model, found) if as_inputs else ())
     seconds = time.perf_counter() - start
     tensors = [value.const_value for value in model.graph.initializers.values()]
     outside = [tensor for tensor in tensors if isinstance(tensor, ir.ExternalTensor)]
@@ -117,6 +135,15 @@ def export_graph(checkpoint: Checkpoint, name: str, folder: Path) -> ExportCost:
         constant_bytes=sum(tensor.nbytes for tensor in inside),
         file=path.stat().st_size,
     )
+
+
+def _made_up_ranges(checkpoint: Checkpoint) -> dict[str, tuple[float, ...]]:
+    """One number a linear, two where its input is joined from two parts (SPEC §11.3)."""
+    joined = re.compile(r"single_transformer_blocks\.\d+\.proj_out")
+    return {
+        linear.name: (8.0, 8.0) if joined.fullmatch(linear.name) else (8.0,)
+        for linear in checkpoint.linears
+    }
 
 
 def main(arguments: Sequence[str]) -> None:

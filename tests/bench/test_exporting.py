@@ -30,7 +30,7 @@ def test_the_denoiser_takes_418_routed_weights() -> None:
     _check_size(cost)
     assert cost.peak < PEAK_MB
     assert cost.inputs == 8 + 418
-    assert cost.parameter_bytes == 4 * (FLUX - ROUTED)
+    assert cost.parameter_bytes == 2 * (FLUX - ROUTED)
     # cos and sin of 4,096 image, 512 text and 729 reference tokens, fp32: real, not fake.
     assert cost.constant_bytes > 2 * 4 * 5337 * 64
     assert 5000 < cost.nodes < 8000
@@ -52,7 +52,7 @@ def test_encoders_gate_and_autoencoder(tmp_path: Path) -> None:
         _check_size(cost)
         assert cost.inputs == count, name
         if name == "text_encoder":
-            assert cost.parameter_bytes == 4 * T5
+            assert cost.parameter_bytes == 2 * T5
 
 
 def test_the_command_writes_rows(tmp_path: Path) -> None:
