@@ -19,6 +19,7 @@ from a2edit.export.passes import run
 from a2edit.export.passes.external import ExternalParameters
 from a2edit.export.passes.float32 import Float32
 from a2edit.export.passes.simplify import Simplify
+from a2edit.export.passes.weight_layout import WeightsInPlace
 from a2edit.export.weights import Place
 from a2edit.model.graphs import GraphModule
 from a2edit.runtime.errors import EngineError
@@ -142,8 +143,11 @@ def save_onnx(
     model: ir.Model, places: Mapping[str, Place], path: Path, inputs: Collection[str] = ()
 ) -> None:
     """Write a graph whose parameters lie in `SHARED_FILE` beside it; those in `inputs` are fed."""
-    external = ExternalParameters(places, SHARED_FILE, path.parent, inputs)
-    ir.save(run(model, [external], path.stem), path)
+    passes: list[ir.passes.PassBase]
+    passes = [ExternalParameters(places, SHARED_FILE, path.parent, inputs)]
+    if inputs:
+        passes.append(WeightsInPlace())
+    ir.save(run(model, passes, path.stem), path)
 
 
 @contextmanager
