@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.table import Table
 
 from a2edit.bench.experts_command import experts
 from a2edit.bench.export_command import export
@@ -11,8 +12,10 @@ from a2edit.bench.flow_command import flow
 from a2edit.bench.fullsize_command import fullsize
 from a2edit.bench.latency import Plan, measure
 from a2edit.bench.options import results_option
+from a2edit.bench.precision_command import precision
 from a2edit.bench.quality.command import quality
-from a2edit.bench.rows import Setup, append_rows
+from a2edit.bench.routes_command import routes
+from a2edit.bench.rows import Row, Setup, append_rows
 from a2edit.runtime.commands import Command, Group
 
 _bundle = click.option(
@@ -127,3 +130,26 @@ main.add_command(experts)
 main.add_command(export)
 main.add_command(flow)
 main.add_command(fullsize)
+main.add_command(precision)
+main.add_command(routes)
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(box=None, header_style="bold")
+    table.add_column("figure")
+    for name in ("p20", "p50", "p80"):
+        table.add_column(name, justify="right")
+    table.add_column("unit")
+    for row in rows:
+        one = row.n == 1
+        cells = ("", f"{row.p50:.4g}", "") if one else (f"{v:.4g}" for v in _percentiles(row))
+        table.add_row(row.subject, *cells, row.unit)
+    return table
+
+
+def _percentiles(row: Row) -> tuple[float, float, float]:
+    return row.p20, row.p50, row.p80
+
+
+if __name__ == "__main__":
+    main()
