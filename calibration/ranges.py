@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -127,16 +127,24 @@ class InputSpread:
 
 
 @contextmanager
-def _recording(checkpoint: Checkpoint, spreads: Mapping[str, InputSpread]) -> Iterator[None]:
+def recorded(checkpoint: Checkpoint) -> Iterator[dict[str, InputSpread]]:
+    """Count every routed linear's inputs in whatever runs inside; readers of one tensor share.
+
+    At full size that holds some 0.6 GB.
+    """
+    found: dict[str, InputSpread] = {}
     handles = []
-    for name, spread in spreads.items():
+    for readers in shared_inputs(checkpoint.linears):
+        spread = InputSpread.empty(readers[0].in_features)
+        found |= {linear.name: spread for linear in readers}
 
         def record(_: nn.Module, inputs: tuple[Tensor, ...], spread: InputSpread = spread) -> None:
             spread.add(inputs[0])
 
-        handles.append(checkpoint.transformer.get_submodule(name).register_forward_pre_hook(record))
+        module = checkpoint.transformer.get_submodule(readers[0].name)
+        handles.append(module.register_forward_pre_hook(record))
     try:
-        yield
+        yield found
     finally:
         for handle in handles:
             handle.remove()
@@ -172,27 +180,11 @@ def denoised(
 
 
 def input_spreads(
-    checkpoint: Checkpoint,
-    dit: DitGraph,
-    samples: Sequence[EncodedSample],
-    table: NDArray[np.float32] | None = None,
-    first: int = 0,
+    checkpoint: Checkpoint, dit: DitGraph, samples: Sequence[EncodedSample]
 ) -> dict[str, InputSpread]:
-    """Every routed linear's inputs over whole denoising loops; readers of one tensor share one.
-
-    At full size it holds some 0.6 GB.
-
-    Args:
-        checkpoint: whose experts run unmerged.
-        dit: its denoiser.
-        samples: to run.
-        table: [L, N] to run them at; each at its own gate weights when None.
-        first: seed of the first sample's noise; the others' follow.
-    """
-    groups = shared_inputs(checkpoint.linears)
-    spreads = {readers[0].name: InputSpread.empty(readers[0].in_features) for readers in groups}
-    with _recording(checkpoint, spreads):
-        for seed, sample in enumerate(samples, first):
-            for _ in denoised(checkpoint, dit, sample, seed, table):
+    """Every routed linear's inputs over whole denoising loops at the samples' own tables."""
+    with recorded(checkpoint) as spreads:
+        for seed, sample in enumerate(samples):
+            for _ in denoised(checkpoint, dit, sample, seed):
                 pass
-    return {linear.name: spreads[readers[0].name] for readers in groups for linear in readers}
+    return spreads

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from a2edit.calibration.probe import VelocityProbe
-from a2edit.calibration.ranges import InputSpread, input_parts, input_spreads
+from a2edit.calibration.ranges import InputSpread, input_parts, recorded
 from a2edit.calibration.routes import Route
 from a2edit.calibration.samples import EncodedSample
 from a2edit.calibration.smoothing import InputRange, Setting
@@ -53,13 +53,12 @@ def run_routes(
     steps: Collection[int],
 ) -> dict[str, RouteRun]:
     """Run a sample at every route's table; `steps` are those that errors can be asked for at."""
-    return {
-        route.name: RouteRun(
-            VelocityProbe(checkpoint, dit, sample, seed, steps, route.table),
-            input_spreads(checkpoint, dit, [sample], route.table, seed),
-        )
-        for route in routes
-    }
+    runs = {}
+    for route in routes:
+        with recorded(checkpoint) as spreads:
+            probe = VelocityProbe(checkpoint, dit, sample, seed, steps, route.table)
+        runs[route.name] = RouteRun(probe, spreads)
+    return runs
 
 
 def fit(
