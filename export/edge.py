@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from a2edit.export.files import read_json
-from a2edit.runtime.engines.base import TensorSpec
+from a2edit.runtime.engines.base import GraphSpec, TensorSpec
 from a2edit.runtime.manifest import GraphEntry
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-def write_graph(model: ir.Model, requests: int, folder: Path) -> None:
-    """Write graph.json: the edge of a model, of which the first inputs come with a request."""
+def graph_spec(model: ir.Model, requests: int) -> GraphSpec:
+    """The edge of a model, of which the first inputs come with a request."""
 
-    def specs(values: Sequence[ir.Value]) -> list[dict[str, Any]]:
+    def specs(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
         found = []
         for value in values:
             assert value.dtype is not None
             assert value.shape is not None
-            shape = [int(size) for size in value.shape.numpy()]
-            found.append({"name": value.name, "dtype": value.dtype.numpy().name, "shape": shape})
-        return found
+            shape = tuple(int(size) for size in value.shape.numpy())
+            found.append(TensorSpec(str(value.name), value.dtype.numpy().name, shape))
+        return tuple(found)
 
-    edge = {
-        "inputs": specs(model.graph.inputs[:requests]),
-        "weights": specs(model.graph.inputs[requests:]),
-        "outputs": specs(model.graph.outputs),
-    }
+    graph = model.graph
+    inputs, weights = specs(graph.inputs[:requests]), specs(graph.inputs[requests:])
+    return GraphSpec(str(graph.name), inputs, specs(graph.outputs), weights)
+
+
+def write_graph(model: ir.Model, requests: int, folder: Path) -> None:
+    """Write graph.json: the edge of a model, as `graph_spec`."""
+    edge = asdict(graph_spec(model, requests))
+    del edge["name"]
     (folder / "graph.json").write_text(json.dumps(edge, sort_keys=True), encoding="utf-8")
 
 

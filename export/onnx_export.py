@@ -20,6 +20,7 @@ from a2edit.export.passes.external import ExternalParameters
 from a2edit.export.passes.float32 import Float32
 from a2edit.export.passes.simplify import Simplify
 from a2edit.export.passes.weight_layout import WeightsInPlace
+from a2edit.export.weight_only import WEIGHT_ONLY_FILE
 from a2edit.export.weights import Place
 from a2edit.model.graphs import GraphModule
 from a2edit.runtime.errors import EngineError
@@ -140,11 +141,25 @@ def onnx_from_module(
 
 
 def save_onnx(
-    model: ir.Model, places: Mapping[str, Place], path: Path, inputs: Collection[str] = ()
+    model: ir.Model,
+    places: Mapping[str, Place],
+    path: Path,
+    inputs: Collection[str] = (),
+    weight_only: Mapping[str, Place] | None = None,
 ) -> None:
-    """Write a graph whose parameters lie in `SHARED_FILE` beside it; those in `inputs` are fed."""
-    passes: list[ir.passes.PassBase]
-    passes = [ExternalParameters(places, SHARED_FILE, path.parent, inputs)]
+    """Write a graph whose parameters lie in files beside it.
+
+    Args:
+        model: the graph.
+        places: of the parameters in `SHARED_FILE`.
+        path: of the graph's file.
+        inputs: names of parameters that are fed, not read from a file.
+        weight_only: of those in `WEIGHT_ONLY_FILE`, for a graph that has 8-bit weights.
+    """
+    files = {SHARED_FILE: places}
+    if weight_only is not None:
+        files[WEIGHT_ONLY_FILE] = weight_only
+    passes: list[ir.passes.PassBase] = [ExternalParameters(files, path.parent, inputs)]
     if inputs:
         passes.append(WeightsInPlace())
     ir.save(run(model, passes, path.stem), path)

@@ -14,6 +14,7 @@ from a2edit.export.passes.bfloat16 import BFloat16
 from a2edit.export.passes.emulate import EmulateBFloat16
 from a2edit.export.passes.qdq import QuantiseRoutedLinears
 from a2edit.export.passes.weight_layout import WeightsInPlace
+from a2edit.export.passes.weight_only import StoreWeightsIn8Bits
 
 if TYPE_CHECKING:
     from a2edit.calibration.policy import GraphPolicy
@@ -40,6 +41,8 @@ def in_precision(
         EngineError: a pass refuses the graph.
     """
     passes: list[ir.passes.PassBase] = []
+    if policy.weight_only:
+        passes.append(StoreWeightsIn8Bits())
     if policy.quantised:
         assert ranges is not None, f"{policy} without ranges"
         dtype = QUANTISED[policy.precision]

@@ -9,8 +9,7 @@ import onnx_ir as ir
 
 from a2edit.export.weights import Place
 
-_TYPES = {"float32": "FLOAT", "float16": "FLOAT16", "bfloat16": "BFLOAT16"}
-
+_TYPES = {"float32": "FLOAT", "float16": "FLOAT16", "bfloat16": "BFLOAT16", "int8": "INT8"}
 
 LARGE = 2**20  # bytes
 
@@ -31,26 +30,33 @@ def large_matrices(model: ir.Model, places: Mapping[str, Place]) -> list[str]:
 
 
 class ExternalParameters(ir.passes.InPlacePass):
-    """Initializers named in `places` become external data of `file`, in the types it stores.
+    """Initializers become external data of the file that has them, in the types it stores.
 
     1. Behind one that the graph takes in another type stands a Cast: what a checkpoint has in bf16
        takes half the bytes of fp32, and is the same numbers.
     2. What the graph casts to the stored type (a bf16 graph to bf16) is taken as it is stored: a
        compiler would fold two Casts by writing the fp32 numbers down.
-
     3. Those in `inputs` have no bytes at all: they become inputs of the graph, in the stored type,
        behind all others. TensorRT keeps a copy of each constant while it builds, and one in the
        plan; an input costs it neither.
 
     ONNX Runtime and OpenVINO both refuse external data outside of the graph's own folder, by ".."
-    and by symlink alike; so `file` lies beside the graph (docs/decisions/0002).
+    and by symlink alike; so the files lie beside the graph (docs/decisions/0002).
+
+    Args:
+        files: file → name of an initializer → where it lies there.
+        folder: of the graph and the files.
+        inputs: names of initializers, see 3.
     """
 
     def __init__(
-        self, places: Mapping[str, Place], file: str, folder: Path, inputs: Collection[str] = ()
+        self,
+        files: Mapping[str, Mapping[str, Place]],
+        folder: Path,
+        inputs: Collection[str] = (),
     ) -> None:
         super().__init__()
-        self._places, self._file, self._folder = places, file, folder
+        self._files, self._folder = files, folder
         self._inputs = frozenset(inputs)
 
     def requires(self, model: ir.Model) -> None:
@@ -58,12 +64,15 @@ class ExternalParameters(ir.passes.InPlacePass):
             raise ir.passes.PreconditionError(f"the graph has no parameters {strange}")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        found = [value for value in model.graph.initializers.values() if value.name in self._places]
-        for value in found:
-            self._point(model.graph, value, self._places[str(value.name)])
-        return ir.passes.PassResult(model, bool(found))
+        values, modified = list(model.graph.initializers.values()), False
+        for file, places in self._files.items():
+            for value in values:
+                if (place := places.get(str(value.name))) is not None:
+                    self._point(model.graph, value, file, place)
+                    modified = True
+        return ir.passes.PassResult(model, modified)
 
-    def _point(self, graph: ir.Graph, value: ir.Value, place: Place) -> None:
+    def _point(self, graph: ir.Graph, value: ir.Value, file: str, place: Place) -> None:
         name, taken, shape = str(value.name), value.dtype, value.shape
         assert taken is not None
         assert shape is not None
@@ -74,7 +83,7 @@ class ExternalParameters(ir.passes.InPlacePass):
             graph.inputs.append(stored)
         else:
             stored.const_value = ir.ExternalTensor(
-                self._file,
+                file,
                 place.offset,
                 place.bytes,
                 kind,
@@ -102,7 +111,7 @@ class ExternalParameters(ir.passes.InPlacePass):
         for name, value in model.graph.initializers.items():
             tensor = value.const_value
             if tensor is None:
-                raise ir.passes.PostconditionError(f"{name} is not in {self._file}")
+                raise ir.passes.PostconditionError(f"{name} is not in {' or '.join(self._files)}")
             if isinstance(tensor, ir.ExternalTensor) and tensor.nbytes != tensor.length:
                 raise ir.passes.PostconditionError(
                     f"{name} has {tensor.nbytes} bytes in the graph and {tensor.length} in the file"

@@ -41,6 +41,8 @@ def device_options(precision: str) -> dict[str, str]:
         )
     return {
         "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+        # or it rounds the inputs of products whose weights are stored in 8 bits to 8 bits as well
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": "1",
         "CACHE_DIR": "",

@@ -43,7 +43,7 @@ def _model(folder: Path, kinds: dict[str, torch.dtype], inputs: Collection[str] 
     for value in model.graph.inputs[1:]:
         model.graph.inputs.remove(value)
         model.graph.register_initializer(_empty(value))
-    run(model, [ExternalParameters(places(folder / FILE), FILE, folder, inputs)], "g")
+    run(model, [ExternalParameters({FILE: places(folder / FILE)}, folder, inputs)], "g")
     ir.save(model, folder / "g.onnx")
     return folder / "g.onnx"
 
@@ -100,7 +100,7 @@ def test_a_cast_to_the_stored_type_is_no_cast(tmp_path: Path) -> None:
     for value in list(model.graph.inputs):
         model.graph.inputs.remove(value)
         model.graph.register_initializer(_empty(value))
-    run(model, [ExternalParameters(places(tmp_path / FILE), FILE, tmp_path)], "g")
+    run(model, [ExternalParameters({FILE: places(tmp_path / FILE)}, tmp_path)], "g")
     add = next(node for node in model.graph if node.op_type == "Add")
     assert add.inputs[0] is model.graph.initializers["a"]
     assert add.inputs[1] is not model.graph.initializers["b"]

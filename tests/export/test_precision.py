@@ -10,21 +10,24 @@ import torch
 from torch import Tensor, nn
 
 from a2edit.calibration.policy import GraphPolicy, graph_policy
-from a2edit.calibration.ranges import input_parts
+from a2edit.export.compile.layers import SUFFIX, read_layer_types
+from a2edit.export.compile.tensorrt import engine_from_onnx as plan_from_onnx
+from a2edit.export.edge import graph_spec
 from a2edit.export.onnx_export import SHARED_FILE, onnx_from_module, save_onnx
-from a2edit.export.passes import run
-from a2edit.export.passes.bfloat16 import PRODUCTS, BFloat16
-from a2edit.export.passes.qdq import QuantiseRoutedLinears
+from a2edit.export.passes.bfloat16 import PRODUCTS
 from a2edit.export.precision import emulated, in_precision
 from a2edit.export.source import GRAPH_NAMES
+from a2edit.export.weight_only import WEIGHT_ONLY_FILE, is_weight_only, save_weight_only
 from a2edit.export.weights import places, save_shared, shared_parameters
-from a2edit.kernels.reference import LEVELS, narrowed, quantise_rows
+from a2edit.kernels.reference import dequantise_rows, narrowed, quantise_rows, widened
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import merged_state
 from a2edit.model.graphs import make_graphs
-from a2edit.runtime.engines.base import GraphSpec, TensorSpec, WeightSet
+from a2edit.runtime.engines.base import GraphSpec, WeightSet
 from a2edit.runtime.engines.onnxruntime import engine_from_onnx
+from a2edit.runtime.errors import EngineError
 from a2edit.runtime.targets import TARGETS, Precision
+from a2edit.runtime.tensors import map_tensors
 
 DENOISERS: tuple[tuple[str, Precision], ...] = (
     ("cpu", "fp32"),
@@ -47,6 +50,7 @@ class Graphs:
         self.checkpoint, self.folder = checkpoint, folder
         self.modules = make_graphs(checkpoint)
         save_shared(checkpoint, source, folder / SHARED_FILE)
+        save_weight_only(checkpoint, source, folder / WEIGHT_ONLY_FILE)
         self._models: dict[str, ir.Model] = {}
         blocks = 1 + max(linear.block for linear in checkpoint.linears)
         table = torch.full((blocks, checkpoint.config.num_experts), 0.125)
@@ -66,19 +70,13 @@ class Graphs:
         return in_precision(model, policy, self.peaks if policy.quantised else None)
 
     def _denoised(self) -> tuple[np.ndarray, dict[str, tuple[float, ...]]]:
-        """The step in torch, and the largest inputs of every routed linear, one number a part."""
+        """The step in torch, and the largest input of every routed linear."""
         transformer, handles = self.checkpoint.transformer, []
         peaks: dict[str, tuple[float, ...]] = {}
         for linear in self.checkpoint.linears:
-            parts = list(input_parts(linear, transformer.inner_dim))
 
-            def record(
-                _: nn.Module,
-                inputs: tuple[Tensor, ...],
-                name: str = linear.name,
-                parts: list[int] = parts,
-            ) -> None:
-                peaks[name] = tuple(float(part.abs().max()) for part in inputs[0].split(parts, -1))
+            def record(_: nn.Module, inputs: tuple[Tensor, ...], name: str = linear.name) -> None:
+                peaks[name] = (float(inputs[0].abs().max()),)
 
             module = transformer.get_submodule(linear.name)
             handles.append(module.register_forward_pre_hook(record))
@@ -90,9 +88,16 @@ class Graphs:
             handle.remove()
         return step.numpy(), peaks
 
+    def feeds(self, name: str) -> dict[str, Tensor]:
+        if name == "dit":
+            return self.inputs
+        module = self.modules[name]
+        return dict(zip(module.input_names, module.example_inputs(), strict=True))
+
     def save(self, model: ir.Model, label: str) -> Path:
         path = self.folder / f"{model.graph.name}.{label}.onnx"
-        save_onnx(model, places(self.folder / SHARED_FILE), path)
+        parameters, narrow = (places(self.folder / it) for it in (SHARED_FILE, WEIGHT_ONLY_FILE))
+        save_onnx(model, parameters, path, weight_only=narrow)
         return path
 
 
@@ -101,20 +106,6 @@ def graphs(
     checkpoint: Checkpoint, checkpoint_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Graphs:
     return Graphs(checkpoint, checkpoint_folder, tmp_path_factory.mktemp("graphs"))
-
-
-def spec_of(model: ir.Model, requests: int) -> GraphSpec:
-    def specs(values: list[ir.Value]) -> tuple[TensorSpec, ...]:
-        return tuple(
-            TensorSpec(str(it.name), it.dtype.numpy().name, tuple(it.shape.numpy()))  # type: ignore[union-attr]
-            for it in values
-        )
-
-    inputs = list(model.graph.inputs)
-    outputs = specs(list(model.graph.outputs))
-    return GraphSpec(
-        str(model.graph.name), specs(inputs[:requests]), outputs, specs(inputs[requests:])
-    )
 
 
 def weight_set(spec: GraphSpec, merged: dict[str, Tensor]) -> WeightSet:
@@ -146,7 +137,7 @@ def test_graphs_are_sound_and_keep_their_edge(
     plain, model = graphs.model(name, policy_of(name, "cpu", "fp32")), graphs.model(name, policy)
     onnx.checker.check_model(str(graphs.save(model, policy.variant)), full_check=True)
     requests = len(graphs.modules[name].input_names)
-    expected, found = spec_of(plain, requests), spec_of(model, requests)
+    expected, found = graph_spec(plain, requests), graph_spec(model, requests)
     assert (found.inputs, found.outputs) == (expected.inputs, expected.outputs)
     types = {str(node.outputs[0].dtype) for node in model.graph if node.op_type in PRODUCTS}
     assert types == {"BFLOAT16" if policy.rest == "bf16" else "FLOAT"}
@@ -194,7 +185,7 @@ def test_graphs_repeat_torch(graphs: Graphs, name: str, precision: Precision) ->
     policy = policy_of(name, "sm80", precision)
     module = graphs.modules[name]
     model = emulated(graphs.model(name, policy))
-    spec = spec_of(model, len(module.input_names))
+    spec = graph_spec(model, len(module.input_names))
     inputs = module.example_inputs()
     with torch.no_grad():
         truth = module(*inputs).numpy()
@@ -211,7 +202,7 @@ def test_the_denoiser_repeats_torch_as_far_as_its_types_allow(
     """Every routed linear is quantised here, and nothing is smoothed: a build does better."""
     policy = policy_of("dit", target, precision)
     model = emulated(graphs.model("dit", policy))
-    spec = spec_of(model, len(graphs.inputs))
+    spec = graph_spec(model, len(graphs.inputs))
     feeds = {key: value.numpy() for key, value in graphs.inputs.items()}
     with engine_from_onnx(spec, graphs.save(model, f"twin-{policy.variant}"), "fp32") as engine:
         engine.bind(weight_set(spec, graphs.merged))
@@ -223,93 +214,87 @@ def test_the_denoiser_repeats_torch_as_far_as_its_types_allow(
     assert least <= gap < most, f"{policy.variant}: {gap:.1e}"
 
 
-MLP = """
-<ir_version: 10, opset_import: ["" : 20]>
-mlp (float[4, 16] x, float[32, 16] up, float[16, 32] down) => (float[4, 16] y) {
-    up_t = Transpose <perm = [1, 0]> (up)
-    h = MatMul (x, up_t)
-    s = Sigmoid (h)
-    a = Mul (h, s)
-    down_t = Transpose <perm = [1, 0]> (down)
-    z = MatMul (a, down_t)
-    y = Add (z, x)
-}
-"""
+SMALL = [("text_encoder", "fp32"), ("text_encoder", "bf16"), ("dit", "fp32"), ("dit", "bf16")]
 
 
-def mlp(text: str = MLP) -> ir.Model:
-    model = ir.from_onnx_text(text)
-    for value in model.graph.inputs[1:]:
-        value.name = f"{value.name}.weight"
-    return ir.from_proto(onnx.shape_inference.infer_shapes(ir.to_proto(model)))
+@pytest.mark.parametrize(("name", "rest"), SMALL)
+def test_8_bit_weights_halve_what_is_stored_and_cost_little(
+    graphs: Graphs, name: str, rest: Precision
+) -> None:
+    wide = graph_policy(name, TARGETS["sm80"], rest, small=False)
+    policy = graph_policy(name, TARGETS["sm80"], rest, small=True)
+    assert policy.variant == f"{rest}-w8"
+    found = {}
+    for it in (wide, policy):
+        model = emulated(graphs.model(name, it))
+        path = graphs.save(model, f"small-{it.variant}")
+        onnx.checker.check_model(str(path), full_check=True)
+        spec = graph_spec(model, len(graphs.modules[name].input_names))
+        feeds = {key: value.numpy() for key, value in graphs.feeds(name).items()}
+        with engine_from_onnx(spec, path, "fp32") as engine:
+            if name == "dit":
+                engine.bind(weight_set(spec, graphs.merged))
+            found[it.variant] = engine.run(feeds)[graphs.modules[name].output_names[0]]
+    base = feeds["latents"] if name == "dit" else 0.0
+    gap = error(found[policy.variant], found[wide.variant], base)
+    assert 2**-12 < gap < policy.tolerance
 
 
-def run_mlp(model: ir.Model, path: Path, *tensors: np.ndarray) -> np.ndarray:
-    spec = spec_of(model, 1)
-    ir.save(model, path)
-    weights = {it.name: array for it, array in zip(spec.weights, tensors[1:], strict=True)}
-    with engine_from_onnx(spec, path, "fp32") as engine:
-        engine.bind(WeightSet("mlp", weights))
-        return engine.run({"x": tensors[0]})["y"]
+def test_8_bit_weights_are_the_modulations_and_t5s_linears(graphs: Graphs) -> None:
+    shared = shared_parameters(graphs.checkpoint)
+    chosen = {name for name in shared if is_weight_only(name)}
+    linears = {
+        f"{part}.{name}.weight"
+        for part in ("transformer", "text_encoder")
+        for name, module in graphs.checkpoint.modules()[part].named_modules()
+        if isinstance(module, nn.Linear)
+    }
+    embedders = ("embedder", "norm_out", "transformer.proj_out")
+    rest = {name for name in linears & shared.keys() if any(part in name for part in embedders)}
+    assert rest
+    assert chosen == (linears & shared.keys()) - rest
+    stored = map_tensors(graphs.folder / WEIGHT_ONLY_FILE).tensors
+    assert {name.rpartition(".")[0] for name in stored} == chosen
+    for name in chosen:
+        weight = shared[name].numpy()
+        levels, scale = stored[f"{name}.int8"], stored[f"{name}.scale"]
+        assert (levels.dtype, scale.dtype) == ("int8", "bfloat16")
+        gap = np.abs(dequantise_rows(levels.array, scale.array) - weight)
+        assert (gap <= widened(scale.array)[:, None] * 0.5001).all()
+    size = (graphs.folder / WEIGHT_ONLY_FILE).stat().st_size
+    assert size < 0.6 * sum(2 * shared[name].numel() for name in chosen)
 
 
-def test_the_twin_is_torchs_bf16_op_by_op(tmp_path: Path) -> None:
-    """Every op rounds as torch's does; the sum behind the last product is the edge's, in fp32."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randint(-8, 9, (4, 16), generator=generator).float()
-    up, down = (torch.randn(shape, generator=generator) for shape in ((32, 16), (16, 32)))
-    model = emulated(run(mlp(), [BFloat16()], "mlp"))
-    weights = (narrowed(weight.numpy(), "bfloat16") for weight in (up, down))
-    found = run_mlp(model, tmp_path / "twin.onnx", x.numpy(), *weights)
-    hidden = x.bfloat16() @ up.bfloat16().T
-    hidden = hidden * torch.sigmoid(hidden)
-    truth = (hidden @ down.bfloat16().T).float().numpy() + x.numpy()
-    # sums in another order may fall on another side of a tie, once in thousands
-    assert (found == truth).mean() > 0.95
-    assert error(found, truth) < 2**-9
+def test_8_bit_weights_need_their_file(graphs: Graphs, tmp_path: Path) -> None:
+    model = graphs.model("dit", graph_policy("dit", TARGETS["cpu"], "fp32", small=True))
+    with pytest.raises(EngineError, match=r"norm1.linear.weight.int8 is not in shared.safetensors"):
+        save_onnx(model, places(graphs.folder / SHARED_FILE), tmp_path / "dit.onnx")
 
 
-def test_the_twin_has_bf16s_error(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    shapes = (4, 16), (32, 16), (16, 32)
-    tensors = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
-    truth = run_mlp(mlp(), tmp_path / "mlp.onnx", *tensors)
-    model = emulated(run(mlp(), [BFloat16()], "mlp"))
-    bits = [tensors[0], *(narrowed(weight, "bfloat16") for weight in tensors[1:])]
-    gap = error(run_mlp(model, tmp_path / "twin.onnx", *bits), truth)
-    assert 2**-11 < gap < 2**-7
+PLANS: list[tuple[str, str, Precision, bool]] = [
+    *((name, "sm80", "bf16", False) for name in GRAPH_NAMES),
+    ("text_encoder", "sm80", "bf16", True),
+    ("dit", "sm80", "int8", True),
+    ("dit", "sm89", "fp8", False),
+]
 
 
-def test_an_fp32_model_is_its_own_twin(tmp_path: Path) -> None:
-    model = mlp()
-    before = ir.to_proto(model).SerializeToString()
-    assert ir.to_proto(emulated(model)).SerializeToString() == before
-
-
-@pytest.mark.parametrize("kind", ["int8", "float8_e4m3fn"])
-def test_quantised_products_are_the_levels_products(kind: str, tmp_path: Path) -> None:
-    """x and W are levels times powers of two: nothing is lost, in the graph's DequantizeLinear."""
-    rng = np.random.default_rng(0)
-    x = rng.integers(-7, 8, (4, 16)).astype(np.float32)
-    x[0, 0] = LEVELS[kind] / 2
-    up, down = (rng.integers(-7, 8, shape).astype(np.float32) for shape in ((32, 16), (16, 32)))
-    truth = run_mlp(mlp(), tmp_path / "mlp.onnx", x, up, down)
-    quantise = QuantiseRoutedLinears({"up": (LEVELS[kind] / 2,)}, None, kind)
-    model = run(mlp(), [quantise], "mlp")
-    assert model.graph.inputs[3].name == "up.scale"
-    up[:, 0] = LEVELS[kind] / 4
-    levels, scales = quantise_rows(up, None, kind)
-    assert set(scales.tolist()) == {0.25}
-    truth = run_mlp(mlp(), tmp_path / "mlp.onnx", x, up, down)
-    found = run_mlp(model, tmp_path / "quantised.onnx", x, levels, down, scales)
-    np.testing.assert_allclose(found, truth, rtol=1e-6)
-
-
-def test_constants_that_bf16_lacks_are_not_rounded() -> None:
-    """0.1 scales every token alike: its error would not average out."""
-    text = MLP.replace("Sigmoid (h)", "Mul (h, c)")
-    for number, wide in ((0.1, True), (0.5, False)):
-        model = mlp(text.replace("y) {", f"y) <float c = {{{number}}}> {{"))
-        model = run(model, [BFloat16()], "mlp")
-        (scaled,) = (node for node in model.graph if node.outputs[0].name == "s")
-        assert scaled.outputs[0].dtype == (ir.DataType.FLOAT if wide else ir.DataType.BFLOAT16)
+@pytest.mark.parametrize(("name", "target", "precision", "small"), PLANS)
+def test_tensorrt_builds_every_graph_in_the_types_that_it_says(
+    graphs: Graphs, tmp_path: Path, name: str, target: str, precision: Precision, small: bool
+) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    policy = graph_policy(name, TARGETS[target], precision, small)
+    path = graphs.save(graphs.model(name, policy), policy.variant)
+    plan = tmp_path / "graph.plan"
+    plan_from_onnx(path, plan, TARGETS[target], "tensorrt_rtx")
+    layers = read_layer_types(plan.with_suffix(SUFFIX))
+    products = {*layers.linear, *layers.convolution, *layers.attention}
+    if name == "gate":
+        assert not any("bf16" in kind for kind in products)
+    elif policy.quantised:
+        kind = policy.precision
+        assert layers.linear[f"{kind} x {kind}"] == len(graphs.checkpoint.linears)
+    else:
+        transposed = {"fp32 x fp32"} if name == "vae_decoder" else set()
+        assert products == {"bf16 x bf16", *transposed}
