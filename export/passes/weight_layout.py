@@ -11,6 +11,7 @@ from a2edit.export.passes.values import constant, describe
 
 # What may stand between a weight and its transpose, and keeps its shape.
 _BETWEEN = frozenset({"Cast", "DequantizeLinear"})
+_AXES = "routed_weight_axis"
 
 
 class WeightsInPlace(ir.passes.InPlacePass):
@@ -27,7 +28,8 @@ class WeightsInPlace(ir.passes.InPlacePass):
         graph = model.graph
         axes = None
         for turn, rank in list(_turned(graph)):
-            axes = axes or constant(graph, "routed_weight_axis", np.array([0], dtype=np.int64))
+            axes = axes or graph.initializers.get(_AXES)  # of an earlier run, for other weights
+            axes = axes or constant(graph, _AXES, np.array([0], dtype=np.int64))
             source = turn.inputs[0]
             assert source is not None
             assert source.shape is not None

@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from a2edit.export.compile.openvino import engine_from_onnx
-from a2edit.export.onnx_export import onnx_from_module
+from a2edit.export.onnx_export import onnx_from_module, save_onnx
 from a2edit.export.passes import run
 from a2edit.export.passes.external import ExternalParameters, large_matrices
+from a2edit.export.passes.weight_layout import WeightsInPlace
 from a2edit.export.weights import (
     array_of,
     parameter_specs,
@@ -128,6 +129,34 @@ def test_parameters_as_inputs(tmp_path: Path, kind: torch.dtype) -> None:
     found = session.run_with_ort_values(None, feeds)[0].numpy()
     truth = x @ stored["W"].float().numpy() + stored["b"].float().numpy()
     np.testing.assert_array_equal(found, truth)
+
+
+def test_fed_matrices_are_turned_as_routed_weights_are(tmp_path: Path) -> None:
+    """One graph has both: the pass for them runs once before and once after the file is known."""
+    save_file({"a.weight": torch.randn(5, 4)}, tmp_path / FILE)
+    text = (
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[1,3,4] x, float[4,4] r, float[5,4] a)'
+    )
+    text += " => (float[1,3,5] z) { t = Transpose<perm=[1,0]>(r) y = MatMul(x, t)"
+    model = ir.from_onnx_text(text + " u = Transpose<perm=[1,0]>(a) z = MatMul(y, u) }")
+    routed, fed = model.graph.inputs[1:]
+    routed.name, fed.name = "r.weight", "a.weight"
+    model.graph.inputs.remove(fed)
+    model.graph.register_initializer(_empty(fed))
+    products = [node for node in model.graph if node.op_type == "MatMul"]
+    products[0].outputs[0].shape = ir.Shape([1, 3, 4])
+    run(model, [WeightsInPlace()], "g")
+    save_onnx(model, places(tmp_path / FILE), tmp_path / "g.onnx", ["a.weight"])
+    for product in products:
+        turn = product.inputs[1].producer()
+        assert turn is not None
+        assert tuple(turn.attributes["perm"].as_ints()) == (0, 2, 1)
+    rng = np.random.default_rng(0)
+    x, r = rng.standard_normal((1, 3, 4), np.float32), rng.standard_normal((4, 4), np.float32)
+    a = load_file(tmp_path / FILE)["a.weight"].numpy()
+    session = onnxruntime.InferenceSession(tmp_path / "g.onnx", providers=["CPUExecutionProvider"])
+    found = session.run(None, {"x": x, "r.weight": r, "a.weight": a})[0]
+    np.testing.assert_allclose(found, x @ r.T @ a.T, rtol=1e-5)
 
 
 def test_an_input_that_is_no_parameter_is_refused(tmp_path: Path) -> None:
