@@ -148,7 +148,9 @@ def test_fed_matrices_are_turned_as_routed_weights_are(tmp_path: Path) -> None:
     run(model, [WeightsInPlace()], "g")
     save_onnx(model, places(tmp_path / FILE), tmp_path / "g.onnx", ["a.weight"])
     for product in products:
-        turn = product.inputs[1].producer()
+        source = product.inputs[1]
+        assert source is not None
+        turn = source.producer()
         assert turn is not None
         assert tuple(turn.attributes["perm"].as_ints()) == (0, 2, 1)
     rng = np.random.default_rng(0)
