@@ -29,7 +29,8 @@ from a2edit.model.graphs import DitGraph
 Names = tuple[str, ...]
 _K = TypeVar("_K")
 
-# In the order in which they win when two are alike.
+# In the order in which they win when two are alike. What routes are merged from holds one set of
+# factors, int8's: fp8's settings have none.
 SETTINGS: Mapping[Kind, tuple[Setting, ...]] = {
     "int8": (
         PLAIN,

@@ -61,8 +61,9 @@ class RouteMerger:
         """Map `source` and compare it with `weights`, the routed weights of the dit graph.
 
         "<linear>.weight" is float32, float16, bfloat16; or int8 or float8_e4m3fn with
-        "<linear>.scale" float32 or bfloat16 [out] beside it: of the merged weight times
-        "<linear>.smooth" [in], if `source` has that. `threads` linears are merged at a time
+        "<linear>.scale" float32 or bfloat16 [out] beside it: for int8, of the merged weight times
+        "<linear>.smooth" [in], if `source` has that (fp8 has no factors, and may share a bundle
+        with int8). `threads` linears are merged at a time
         (default: one a core, at most 8). Raises BundleError where the file is damaged or does not
         fit the graph.
         """
@@ -134,7 +135,7 @@ def _linears(
         if not experts or (base.shape, A.shape, B.shape) != shapes:
             found = ", ".join(str(list(array.shape)) for array in (base, A, B))
             raise BundleError(f"{name} has {found} as weight, A and B; the graph takes {spec}")
-        smooth = _smooth(stored, name, base.shape[1]) if scale_dtype else None
+        smooth = _smooth(stored, name, base.shape[1]) if spec.dtype == "int8" else None
         linears.append(_Linear(name, block, base, A, B, spec.dtype, scale_dtype, smooth))
     if wanted:
         raise BundleError(f"the graph takes {next(iter(wanted))}, of which nothing is known")

@@ -131,7 +131,11 @@ def save_ranges(folder: Path, source: Source, traces: Path, kind: Precision) -> 
     evidence = Evidence.gather(checkpoint, dit, samples, routes, steps)
     bound = TOLERANCE[kind] * MARGIN
     policy = choose(checkpoint, dit, evidence, bound, kind)
-    smooth = {f"{name}.smooth": how.smooth.numpy() for name, how in policy.ranges.items()}
+    smooth = {
+        f"{name}.smooth": how.smooth.numpy()
+        for name, how in policy.ranges.items()
+        if policy.settings[name].alpha is not None
+    }
     save_file(dict(sorted(smooth.items())), folder / SMOOTH_FILE)
     write_json(folder / "ranges.json", policy.to_dict(bound))
 
@@ -143,7 +147,7 @@ def read_ranges(folder: Path) -> dict[str, tuple[float, ...]]:
 
 
 def read_smooth(folder: Path) -> dict[str, np.ndarray]:
-    """Of every linear that is quantised, "<linear>.smooth": s [in]."""
+    """Of every linear whose input is smoothed, "<linear>.smooth": s [in]."""
     return load_file(folder / SMOOTH_FILE)
 
 

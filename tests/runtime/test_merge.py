@@ -130,6 +130,14 @@ def test_no_linear_is_merged_long_before_it_is_asked_for(
     assert begun == ["attn.to_q"]
 
 
+def test_an_fp8_weight_takes_no_factors_of_int8s(tmp_path: Path) -> None:
+    plain = RouteMerger(tmp_path / "a", source(tmp_path / "a", 3), specs("float8_e4m3fn"))
+    factors = {"ff.0": np.geomspace(0.1, 9, 12).astype(np.float32)}
+    entry = source(tmp_path / "b", 3, smooth=factors)
+    beside = RouteMerger(tmp_path / "b", entry, specs("float8_e4m3fn"))
+    assert content(beside.merge(table(3), "r")) == content(plain.merge(table(3), "r"))
+
+
 def test_an_int8_weight_is_smoothed_before_it_is_quantised(tmp_path: Path) -> None:
     path = tmp_path / "m"
     entry = source(path, 3, smooth={"ff.0": np.geomspace(0.1, 9, 12).astype(np.float32)})
