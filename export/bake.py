@@ -50,10 +50,14 @@ class BakeWeights(ir.passes.InPlacePass):
 
 
 def bake(onnx: Path, shared: Path, weights: Path, folder: Path) -> Path:
-    """Write `<folder>/<graph>.onnx` with a route's weights inside; links the files it points to."""
+    """Write `<folder>/<graph>.onnx` with a route's weights inside; links the files it points to.
+
+    `shared` is the folder of the parameters that no route changes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    for source, name in ((shared, shared.name), (weights, "route.safetensors")):
-        link_or_copy(source, folder / name)
+    for source in shared.glob("*.safetensors"):
+        link_or_copy(source, folder / source.name)
+    link_or_copy(weights, folder / "route.safetensors")
     model = ir.load(onnx)
     path = folder / onnx.name
     model = run(model, [BakeWeights(places(weights), "route.safetensors", folder)], onnx.stem)

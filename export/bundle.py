@@ -107,7 +107,8 @@ def save_bundle(pieces: Pieces, checkpoint: Checkpoint) -> str:
 
 def _fill(folder: Path, pieces: Pieces, checkpoint: Checkpoint) -> Manifest:
     """Put every file in its place, and describe them."""
-    _place(pieces.shared.folder / "shared.safetensors", folder / "graphs/shared.safetensors")
+    for path in pieces.shared.folder.glob("*.safetensors"):
+        _place(path, folder / "graphs" / path.name)
     for name, variants in pieces.graphs.items():
         for variant, made in variants.items():
             file = graph_file(name, variant)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -126,18 +126,24 @@ def shared_parameters(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return found
 
 
-def save_shared(outline: Checkpoint, folder: Path, path: Path) -> None:
+def save_shared(
+    outline: Checkpoint,
+    folder: Path,
+    path: Path,
+    without: Callable[[str], bool] = lambda _: False,
+) -> None:
     """Write the shared parameters of a checkpoint one at a time, in the types that it stores.
 
     Args:
         outline: the checkpoint without its weights.
         folder: where its weights are.
         path: of the file to write.
+        without: whether a parameter, by its shared name, is left out.
 
     Raises:
         CheckpointError: a parameter is missing, damaged or of another shape.
     """
-    shared = shared_parameters(outline)
+    shared = {name: it for name, it in shared_parameters(outline).items() if not without(name)}
     modules = outline.modules()
     parts = {name.partition(".")[0] for name in shared}
     files = {part: PartFiles.of(folder / FOLDERS[part], modules[part]) for part in sorted(parts)}

@@ -20,7 +20,8 @@ def save_engine(
     parts.mkdir()
     if route is None:
         link_or_copy(onnx, parts / onnx.name)
-        link_or_copy(shared, parts / shared.name)
+        for file in shared.glob("*.safetensors"):
+            link_or_copy(file, parts / file.name)
     else:
         bake(onnx, shared, route, parts)
     precision = plan.policy(name).precision

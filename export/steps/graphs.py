@@ -14,6 +14,20 @@ if TYPE_CHECKING:
     from a2edit.export.source import Source
 
 
+def save_parameters(folder: Path, source: Source, narrow: bool) -> None:
+    """The shared file; where `narrow`, without the weights that get 8 bits: they have their own."""
+    from a2edit.export.onnx_export import SHARED_FILE
+    from a2edit.export.weight_only import WEIGHT_ONLY_FILE, is_weight_only, save_weight_only
+    from a2edit.export.weights import save_shared
+
+    outline, path = source.outline, folder / SHARED_FILE
+    if not narrow:
+        save_shared(outline, source.folder, path)
+        return
+    save_shared(outline, source.folder, path, without=is_weight_only)
+    save_weight_only(outline, source.folder, folder / WEIGHT_ONLY_FILE)
+
+
 def save_graph(
     folder: Path,
     name: str,
@@ -22,9 +36,10 @@ def save_graph(
     shared: Path,
     ranges: Path | None,
 ) -> None:
-    """One variant's ONNX file and graph.json; `ranges` is their step's folder, where it has any."""
+    """One variant's ONNX file and graph.json; `shared` and `ranges` are their steps' folders."""
     from a2edit.export.onnx_export import SHARED_FILE, onnx_from_module, save_onnx
     from a2edit.export.precision import in_precision
+    from a2edit.export.weight_only import WEIGHT_ONLY_FILE
     from a2edit.export.weights import places, shared_parameters
 
     outline, graph = source.outline, source.outline_graphs[name]
@@ -36,4 +51,9 @@ def save_graph(
     peaks, smooth = (read_ranges(ranges), read_smooth(ranges)) if ranges else (None, None)
     model = in_precision(model, policy, peaks, smooth)
     write_graph(model, len(graph.input_names), folder)
-    save_onnx(model, places(shared / SHARED_FILE), folder / graph_file(name, policy.variant))
+    save_onnx(
+        model,
+        places(shared / SHARED_FILE),
+        folder / graph_file(name, policy.variant),
+        weight_only=places(shared / WEIGHT_ONLY_FILE) if policy.weight_only else None,
+    )

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from a2edit.export.settings import (
 from a2edit.export.source import DIT, Source, data_hash
 from a2edit.export.steps import calibrate, choose, merge, page
 from a2edit.export.steps.engines import save_engine
-from a2edit.export.steps.graphs import save_graph
+from a2edit.export.steps.graphs import save_graph, save_parameters
 from a2edit.export.steps.verified import save_verification
 
 if TYPE_CHECKING:
@@ -60,13 +59,10 @@ class Steps:
         }
 
     def shared(self) -> Made:
-        def work(folder: Path) -> None:
-            from a2edit.export.onnx_export import SHARED_FILE
-            from a2edit.export.weights import save_shared
-
-            save_shared(self.source.outline, self.source.folder, folder / SHARED_FILE)
-
-        return self.chain.run("shared", self._base, work)
+        """Parameters that no route changes; those that get 8 bits in a file of their own."""
+        narrow = self.settings.preset == "small"
+        work = partial(save_parameters, source=self.source, narrow=narrow)
+        return self.chain.run("shared", {**self._base, "narrow": narrow}, work)
 
     def traces(self) -> Made:
         """In parts, each a step, so that a killed build goes on after the last."""
@@ -186,8 +182,6 @@ class Steps:
         route: str | None,
         weights: Mapping[str, Made],
     ) -> Made:
-        from a2edit.export.onnx_export import SHARED_FILE
-
         policy = plan.policy(name)
         inputs = {
             "graph": graph.key,
@@ -202,7 +196,7 @@ class Steps:
             name=name,
             plan=plan,
             onnx=graph.folder / graph_file(name.partition(".")[0], policy.variant),
-            shared=shared.folder / SHARED_FILE,
+            shared=shared.folder,
             route=weights[route].folder / f"{route}.safetensors" if route else None,
         )
         return self.chain.run(f"engine-{plan.target.name}-{name}", inputs, work)

@@ -183,7 +183,7 @@ def test_baking_leaves_the_requests_inputs_only(bundle: Path, tmp_path: Path) ->
     route = next(iter((bundle / "weights/fp32").iterdir()))
     path = bake(
         bundle / "graphs/dit.fp32.onnx",
-        bundle / "graphs/shared.safetensors",
+        bundle / "graphs",
         route,
         tmp_path / "parts",
     )
