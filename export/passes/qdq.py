@@ -27,7 +27,9 @@ class QuantiseRoutedLinears(ir.passes.InPlacePass):
        before it, OpenVINO and TensorRT multiply wide matrices unless the weights are constants.
     2. The activation passes QuantizeLinear and DequantizeLinear with one static scale.
     3. Where the activation is joined from parts with a range each (a single block's proj_out),
-       every part gets its own scale before the join (SPEC §11.3).
+       every part gets its own scale before the join (SPEC §11.3); unless the ranges are equal,
+       which factors can make them: then one scale stands behind the join. Only so do OpenVINO and
+       TensorRT multiply 8-bit matrices: a product has one scale for its input.
     4. Where factors s are given, the activation is multiplied by 1 / s before (1 / s of each part,
        before the join): the weight set holds W·diag(s) (SmoothQuant).
     5. Zero points are zero. Scales are fp32, the network's type; where it becomes bf16, they do
@@ -97,7 +99,7 @@ class QuantiseRoutedLinears(ir.passes.InPlacePass):
         source = product.inputs[0]
         assert source is not None
         smooth = self._smooth.get(f"{name}.smooth")
-        if len(peaks) == 1:
+        if len(set(peaks)) == 1:
             scaled = _divided(graph, product, source, name, smooth)
             product.replace_input_with(0, self._qdq(graph, product, scaled, name, peaks[0]))
             return
