@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from a2edit.model.checkpoint import Checkpoint
     from a2edit.model.graphs import DitGraph, GraphModule
 
@@ -79,6 +81,19 @@ class Source:
         from a2edit.model.graphs import make_graphs
 
         return make_graphs(self.outline)
+
+    @cache  # noqa: B019 # a source lives as long as its build
+    def exported(self, name: str) -> ir.Model:
+        """The fp32 ONNX model of a graph, without weights; nobody may change it."""
+        from a2edit.export.onnx_export import onnx_from_module
+        from a2edit.export.weights import shared_parameters
+
+        routed = [f"{linear.name}.weight" for linear in self.outline.linears]
+        return onnx_from_module(
+            self.outline_graphs[name],
+            shared_parameters(self.outline),
+            routed if name == DIT else (),
+        )
 
     @property
     def dit(self) -> DitGraph:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from a2edit.export.edge import graph_file, write_graph
-from a2edit.export.source import DIT
 from a2edit.export.steps.calibrate import read_ranges, read_smooth
 
 if TYPE_CHECKING:
@@ -37,20 +36,15 @@ def save_graph(
     ranges: Path | None,
 ) -> None:
     """One variant's ONNX file and graph.json; `shared` and `ranges` are their steps' folders."""
-    from a2edit.export.onnx_export import SHARED_FILE, onnx_from_module, save_onnx
+    from a2edit.export.onnx_export import SHARED_FILE, save_onnx
     from a2edit.export.precision import in_precision
     from a2edit.export.weight_only import WEIGHT_ONLY_FILE
-    from a2edit.export.weights import places, shared_parameters
+    from a2edit.export.weights import places
 
-    outline, graph = source.outline, source.outline_graphs[name]
-    model = onnx_from_module(
-        graph,
-        shared_parameters(outline),
-        [f"{linear.name}.weight" for linear in outline.linears] if name == DIT else (),
-    )
     peaks, smooth = (read_ranges(ranges), read_smooth(ranges)) if ranges else (None, None)
-    model = in_precision(model, policy, peaks, smooth)
-    write_graph(model, len(graph.input_names), folder)
+    # Passes rewrite in place, and other variants come from the same export.
+    model = in_precision(source.exported(name).clone(), policy, peaks, smooth)
+    write_graph(model, len(source.outline_graphs[name].input_names), folder)
     save_onnx(
         model,
         places(shared / SHARED_FILE),
