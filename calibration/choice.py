@@ -90,7 +90,7 @@ class EightBitPolicy:
             },
             "quantised": {
                 name: {
-                    "peaks": how.peaks,
+                    "peak": how.peak,
                     "error_alone": alone[name],
                     **asdict(self.settings[name]),
                 }
@@ -162,7 +162,7 @@ def choose(
         error=error,
         shared=fitting == kept,
         fits={
-            route: fit(checkpoint, run, ranges, settings, evidence.steps)
+            route: fit(run, ranges, settings, evidence.steps)
             for route, run in evidence.routes.items()
         },
     )

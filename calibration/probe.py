@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from a2edit.calibration.ranges import denoised, input_parts
+from a2edit.calibration.ranges import denoised
 from a2edit.calibration.samples import EncodedSample
 from a2edit.calibration.smoothing import STORED, InputRange
 from a2edit.kernels.reference import dequantise_rows, quantise_rows
@@ -69,8 +69,7 @@ def quantised(
     for name, how in ranges.items():
         module = transformer.get_submodule(name)
         assert isinstance(module, nn.Linear)
-        parts = input_parts(bank.linears[name], checkpoint.transformer.inner_dim)
-        enter, leave = _hooks(checkpoint, table, name, how, parts)
+        enter, leave = _hooks(checkpoint, table, name, how)
         handles.append(module.register_forward_pre_hook(enter))
         handles.append(module.register_forward_hook(leave, always_call=True))
     inject(transformer, bank, others)
@@ -85,7 +84,7 @@ def quantised(
 
 
 def _hooks(
-    checkpoint: Checkpoint, table: Tensor, name: str, how: InputRange, parts: tuple[int, ...]
+    checkpoint: Checkpoint, table: Tensor, name: str, how: InputRange
 ) -> tuple[Callable[..., Tensor], Callable[..., None]]:
     """Put a linear's quantised weight in its place, and take it out again."""
     base = checkpoint.transformer.get_parameter(f"{name}.weight")
@@ -95,7 +94,7 @@ def _hooks(
         levels = quantise_rows(merged, how.smooth.numpy(), STORED[how.kind])
         weight = torch.from_numpy(dequantise_rows(*levels)).to(base.dtype)
         module.weight = nn.Parameter(weight, requires_grad=False)
-        return how.quantised(inputs[0], parts)
+        return how.quantised(inputs[0])
 
     def leave(module: nn.Module, *_: object) -> None:
         module.weight = base

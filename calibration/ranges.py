@@ -25,7 +25,7 @@ _BINS = _PER_OCTAVE * (_HIGHEST - _LOWEST)
 
 
 def input_parts(linear: RoutedLinear, inner: int) -> tuple[int, ...]:
-    """Widths of the pieces that a linear's input is joined from, each with a range of its own.
+    """Widths of the pieces that a linear's input is joined from, which may differ in range.
 
     A single block's proj_out reads attention and GELU side by side, which differ in range
     (SPEC §11.3); every other linear reads one thing.
@@ -84,42 +84,33 @@ class InputSpread:
         counted = torch.bincount(places.flatten(), minlength=self.counts.numel())
         self.counts.add_(counted.view_as(self.counts))
 
-    def represented(self, smooth: Tensor, parts: Sequence[int], share: float) -> tuple[float, ...]:
-        """The size up to which `share` of |x / smooth| lie, one number a part.
+    def represented(self, smooth: Tensor, share: float) -> float:
+        """The size up to which `share` of |x / smooth| lie.
 
         Args:
             smooth: [in].
-            parts: widths of the pieces with a range each.
             share: 0 to 1; at 1 the largest of all.
 
         Returns:
             the upper edge of the bin that the share ends in, at most the largest value.
         """
-        found = []
-        for spread, factors in self._parts(smooth, parts):
-            largest = float((spread.peaks / factors).max())
-            if share < 1:
-                sizes, order = (self.edges / factors[:, None]).flatten().sort()
-                sums = spread.counts.flatten()[order].cumsum(0)
-                wanted = torch.tensor(share * float(sums[-1]), dtype=torch.float64)
-                place = int(torch.searchsorted(sums.double(), wanted))
-                largest = min(largest, float(sizes[place]))
-            found.append(largest)
-        return tuple(found)
+        largest = float((self.peaks / smooth).max())
+        if share >= 1:
+            return largest
+        sizes, order = (self.edges / smooth[:, None]).flatten().sort()
+        sums = self.counts.flatten()[order].cumsum(0)
+        wanted = torch.tensor(share * float(sums[-1]), dtype=torch.float64)
+        return min(largest, float(sizes[int(torch.searchsorted(sums.double(), wanted))]))
 
-    def beyond(self, smooth: Tensor, parts: Sequence[int], peaks: Sequence[float]) -> float:
-        """The share of |x / smooth| that is larger than its part's peak; of parts, the largest.
+    def beyond(self, smooth: Tensor, peak: float) -> float:
+        """The share of |x / smooth| that is larger than `peak`.
 
         A bin counts whole, if its lower edge is beyond.
         """
-        shares = [0.0]
-        for (spread, factors), peak in zip(self._parts(smooth, parts), peaks, strict=True):
-            lower = self.edges * 2 ** (-1 / _PER_OCTAVE) / factors[:, None]
-            cut = int(spread.counts[lower >= peak].sum())
-            shares.append(cut / max(1, int(spread.counts.sum())))
-        return max(shares)
+        lower = self.edges * 2 ** (-1 / _PER_OCTAVE) / smooth[:, None]
+        return int(self.counts[lower >= peak].sum()) / max(1, int(self.counts.sum()))
 
-    def _parts(self, smooth: Tensor, parts: Sequence[int]) -> Iterator[tuple[InputSpread, Tensor]]:
+    def split(self, smooth: Tensor, parts: Sequence[int]) -> Iterator[tuple[InputSpread, Tensor]]:
         """Each part's channels, and their factors."""
         pieces = (it.split(tuple(parts)) for it in (self.peaks, self.counts, smooth))
         for peaks, counts, factors in zip(*pieces, strict=True):

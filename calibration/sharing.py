@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from a2edit.calibration.probe import VelocityProbe
-from a2edit.calibration.ranges import InputSpread, input_parts, recorded
+from a2edit.calibration.ranges import InputSpread, recorded
 from a2edit.calibration.routes import Route
 from a2edit.calibration.samples import EncodedSample
 from a2edit.calibration.smoothing import InputRange, Setting
@@ -62,7 +62,6 @@ def run_routes(
 
 
 def fit(
-    checkpoint: Checkpoint,
     run: RouteRun,
     ranges: Mapping[str, InputRange],
     settings: Mapping[str, Setting],
@@ -71,7 +70,6 @@ def fit(
     """Measure shared ranges on a route.
 
     Args:
-        checkpoint: whose linears they are.
         run: of the route.
         ranges: shared ones, of every linear that is quantised.
         settings: that they were made in.
@@ -80,10 +78,8 @@ def fit(
     own, clipped = {}, {"": 0.0}
     for name, how in ranges.items():
         spread = run.spreads[name]
-        parts = input_parts(checkpoint.experts.linears[name], checkpoint.transformer.inner_dim)
-        peaks = spread.represented(how.smooth, parts, settings[name].share)
-        own[name] = replace(how, peaks=peaks)
-        clipped[name] = spread.beyond(how.smooth, parts, how.peaks)
+        own[name] = replace(how, peak=spread.represented(how.smooth, settings[name].share))
+        clipped[name] = spread.beyond(how.smooth, how.peak)
     worst = max(clipped, key=lambda name: clipped[name])
     probe = run.probe
     return RouteFit(probe.error(ranges, steps), probe.error(own, steps), clipped[worst], worst)

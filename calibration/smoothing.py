@@ -46,27 +46,22 @@ class InputRange:
     Attributes:
         kind: what it is rounded to.
         smooth: s [in], fp32.
-        peaks: largest |x / s| that is represented, one a part (`ranges.input_parts`).
+        peak: largest |x / s| that is represented.
     """
 
     kind: Kind
     smooth: Tensor
-    peaks: tuple[float, ...]
+    peak: float
 
-    def quantised(self, x: Tensor, parts: Sequence[int]) -> Tensor:
+    def quantised(self, x: Tensor) -> Tensor:
         """x as an engine sees it: rounded to 8 bits and back, still divided by s."""
-        largest, pieces = LEVELS[STORED[self.kind]], (x / self.smooth).split(tuple(parts), -1)
-        found = []
-        for part, peak in zip(pieces, self.peaks, strict=True):
-            step = peak / largest if peak > 0 else 1.0
-            levels = part / step
-            if self.kind == "int8":
-                levels = levels.round().clamp(-largest - 1, largest)
-            else:
-                # An engine's conversion saturates; torch's makes what is too large NaN.
-                levels = levels.clamp(-largest, largest).to(torch.float8_e4m3fn).to(x.dtype)
-            found.append(levels * step)
-        return torch.cat(found, -1)
+        largest = LEVELS[STORED[self.kind]]
+        step = self.peak / largest if self.peak > 0 else 1.0
+        levels = x / self.smooth / step
+        if self.kind == "int8":
+            return levels.round().clamp(-largest - 1, largest) * step
+        # An engine's conversion saturates; torch's makes what is too large NaN.
+        return levels.clamp(-largest, largest).to(torch.float8_e4m3fn).to(x.dtype) * step
 
 
 def input_range(
@@ -76,12 +71,16 @@ def input_range(
     kind: Kind,
     setting: Setting,
 ) -> InputRange:
-    """The factors and ranges of a setting.
+    """The factors and the range of a setting.
+
+    An input that is joined from parts of different ranges (SPEC §11.3) still has one scale: with
+    two, compilers multiply in high precision. INT8's factors bring the parts to one range; E4M3's
+    steps grow with the values, so that the largest range serves all.
 
     Args:
         spread: of x.
         weights: [out, in] of every linear that reads x.
-        parts: widths of the pieces of x that have a range each.
+        parts: widths of the pieces that x is joined from (`ranges.input_parts`).
         kind: what x is rounded to.
         setting: how far to smooth, and where to cut off.
     """
@@ -91,4 +90,11 @@ def input_range(
         ranges = spread.peaks.clamp_min(_SMALLEST) ** setting.alpha
         smooth = ranges / columns.clamp_min(_SMALLEST) ** (1 - setting.alpha)
         smooth = smooth / smooth.log().mean().exp()  # weights stay of their size
-    return InputRange(kind, smooth, spread.represented(smooth, parts, setting.share))
+    peaks = [
+        part.represented(factors, setting.share) for part, factors in spread.split(smooth, parts)
+    ]
+    peak = max(peaks)
+    if kind == "int8" and peak > 0:
+        ratios = [own / peak if own > 0 else 1.0 for own in peaks]
+        smooth = smooth * torch.tensor(ratios).repeat_interleave(torch.tensor(tuple(parts)))
+    return InputRange(kind, smooth, peak)

@@ -26,7 +26,7 @@ QUANTISED = {"int8": "int8", "fp8": "float8_e4m3fn"}
 def in_precision(
     model: ir.Model,
     policy: GraphPolicy,
-    ranges: Mapping[str, tuple[float, ...]] | None = None,
+    ranges: Mapping[str, float] | None = None,
     smooth: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> ir.Model:
     """The fp32 model of a graph, rewritten in place to what `policy` says.
@@ -34,7 +34,7 @@ def in_precision(
     Args:
         model: of `onnx_from_module`.
         policy: of this graph on a target.
-        ranges: of a quantised graph: "<linear>" → max|x / s|, one number a part, of its 8-bit type.
+        ranges: of a quantised graph: "<linear>" → max|x / s|, of its 8-bit type.
         smooth: of a quantised graph: "<linear>.smooth" → s fp32 [in].
 
     Raises:

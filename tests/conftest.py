@@ -1,9 +1,14 @@
 """What holds for every test."""
 
 import pytest
+from hypothesis import settings
 
 from a2edit.runtime.engines.cuda import capability
 from a2edit.runtime.errors import A2EditError
+
+# a busy machine is no failure
+settings.register_profile("patient", deadline=None, max_examples=60)
+settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -26,17 +26,14 @@ class QuantiseRoutedLinears(ir.passes.InPlacePass):
        scale of a row is the same before and after the product; but with a scale for every row
        before it, OpenVINO and TensorRT multiply wide matrices unless the weights are constants.
     2. The activation passes QuantizeLinear and DequantizeLinear with one static scale.
-    3. Where the activation is joined from parts with a range each (a single block's proj_out),
-       every part gets its own scale before the join (SPEC §11.3); unless the ranges are equal,
-       which factors can make them: then one scale stands behind the join. Only so do OpenVINO and
-       TensorRT multiply 8-bit matrices: a product has one scale for its input.
-    4. Where factors s are given, the activation is multiplied by 1 / s before (1 / s of each part,
-       before the join): the weight set holds W·diag(s) (SmoothQuant).
-    5. Zero points are zero. Scales are fp32, the network's type; where it becomes bf16, they do
+    3. Where factors s are given, the activation is multiplied by 1 / s before: the weight set
+       holds W·diag(s) (SmoothQuant). They also bring the parts of a joined activation (a single
+       block's proj_out) to one range: with a scale each (SPEC §11.3), compilers multiply wide.
+    4. Zero points are zero. Scales are fp32, the network's type; where it becomes bf16, they do
        with it (`BFloat16`). Nothing else is quantised (SPEC §11.2).
 
     Args:
-        ranges: "<linear>" → max|x / s|, one number a part.
+        ranges: "<linear>" → max|x / s|.
         smooth: "<linear>.smooth" → s fp32 [in]; where there is none, or all are 1, nothing is
             multiplied.
         dtype: "int8" or "float8_e4m3fn".
@@ -44,7 +41,7 @@ class QuantiseRoutedLinears(ir.passes.InPlacePass):
 
     def __init__(
         self,
-        ranges: Mapping[str, tuple[float, ...]],
+        ranges: Mapping[str, float],
         smooth: Mapping[str, NDArray[np.float32]] | None = None,
         dtype: str = "int8",
     ) -> None:
@@ -63,12 +60,12 @@ class QuantiseRoutedLinears(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph = model.graph
         inputs = {value.name: value for value in graph.inputs}
-        for name, peaks in self._ranges.items():
+        for name, peak in self._ranges.items():
             weight = inputs[f"{name}.weight"]
             products = _products(weight)
             self._weight(graph, name, weight, products)
             for product in products:
-                self._activation(graph, name, product, peaks)
+                self._activation(graph, name, product, peak)
         return ir.passes.PassResult(model, bool(self._ranges))
 
     def _weight(
@@ -93,28 +90,11 @@ class QuantiseRoutedLinears(ir.passes.InPlacePass):
         for user, place in users:
             user.replace_input_with(place, node.outputs[0])
 
-    def _activation(
-        self, graph: ir.Graph, name: str, product: ir.Node, peaks: tuple[float, ...]
-    ) -> None:
+    def _activation(self, graph: ir.Graph, name: str, product: ir.Node, peak: float) -> None:
         source = product.inputs[0]
         assert source is not None
-        smooth = self._smooth.get(f"{name}.smooth")
-        if len(set(peaks)) == 1:
-            scaled = _divided(graph, product, source, name, smooth)
-            product.replace_input_with(0, self._qdq(graph, product, scaled, name, peaks[0]))
-            return
-        join = source.producer()
-        if join is None or join.op_type != "Concat" or len(join.inputs) != len(peaks):
-            raise ValueError(f"{name}: its input is not joined from {len(peaks)} parts")
-        first = 0
-        for place, (part, peak) in enumerate(zip(join.inputs, peaks, strict=True)):
-            assert part is not None
-            assert part.shape is not None
-            label, width = f"{name}.part{place}", part.shape.numpy()[-1]
-            factors = None if smooth is None else smooth[first : first + width]
-            scaled = _divided(graph, join, part, label, factors)
-            join.replace_input_with(place, self._qdq(graph, join, scaled, label, peak))
-            first += width
+        scaled = _divided(graph, product, source, name, self._smooth.get(f"{name}.smooth"))
+        product.replace_input_with(0, self._qdq(graph, product, scaled, name, peak))
 
     def _qdq(
         self, graph: ir.Graph, before: ir.Node, value: ir.Value, name: str, peak: float

@@ -140,10 +140,10 @@ def save_ranges(folder: Path, source: Source, traces: Path, kind: Precision) -> 
     write_json(folder / "ranges.json", policy.to_dict(bound))
 
 
-def read_ranges(folder: Path) -> dict[str, tuple[float, ...]]:
-    """The largest |x / s| of every linear that is quantised, one number a part."""
+def read_ranges(folder: Path) -> dict[str, float]:
+    """The largest |x / s| of every linear that is quantised."""
     found = read_json(folder / "ranges.json")["quantised"]
-    return {name: tuple(entry["peaks"]) for name, entry in found.items()}
+    return {name: float(entry["peak"]) for name, entry in found.items()}
 
 
 def read_smooth(folder: Path) -> dict[str, np.ndarray]:

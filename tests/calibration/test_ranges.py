@@ -53,15 +53,16 @@ def test_a_share_is_represented(seed: int, share: float, pieces: int) -> None:
     for piece in x.chunk(pieces):
         spread.add(piece[None])
     parts = (6, 10)
-    found = spread.represented(smooth, parts, share)
-    for part, peak in zip((x / smooth).abs().split(parts, -1), found, strict=True):
+    split = zip((x / smooth).abs().split(parts, -1), spread.split(smooth, parts), strict=True)
+    for part, (own, factors) in split:
+        peak = own.represented(factors, share)
         exact = float(np.quantile(part.numpy(), share, method="inverted_cdf"))
         # up to the edge of its bin, and never beyond what there is
         assert exact * 0.99999 <= peak <= min(exact * 2**0.251, float(part.max()) * 1.00001)
-    assert spread.beyond(smooth, parts, found) <= 1 - share + 1e-9
+        assert own.beyond(factors, peak) <= 1 - share + 1e-9
 
 
 def test_zeros_have_no_size() -> None:
     spread = InputSpread.empty(4)
     spread.add(torch.zeros(8, 4))
-    assert spread.represented(torch.ones(4), (4,), 0.999) == (0.0,)
+    assert spread.represented(torch.ones(4), 0.999) == 0

@@ -43,28 +43,39 @@ def test_what_is_represented_is_off_by_half_a_step(seed: int, way: tuple[Kind, S
     x, spread, weight = drawn(seed)
     how = input_range(spread, [weight], PARTS, *way)
     divided = x / how.smooth
-    found = how.quantised(x, PARTS)
-    pieces = zip(divided.split(PARTS, -1), found.split(PARTS, -1), how.peaks, strict=True)
-    for exact, part, peak in pieces:
-        inside = exact.abs() <= peak
-        gap = (part - exact)[inside].abs()
-        if how.kind == "int8":
-            # What is larger becomes the peak or the step beyond.
-            assert float(gap.max()) <= peak / 127 * 0.5001
-            assert float(part.abs().max()) <= peak * 128 / 127 * 1.0001
-        else:
-            # Three bits behind the leading one, and at the bottom steps of 2^-9.
-            allowed = (exact[inside].abs() / 16).clamp_min(peak / 448 * 2**-10)
-            assert bool((gap <= allowed * 1.0001).all())
-            assert float(part.abs().max()) <= peak * 1.0001
+    found = how.quantised(x)
+    inside = divided.abs() <= how.peak
+    gap = (found - divided)[inside].abs()
+    if how.kind == "int8":
+        # What is larger becomes the peak or the step beyond.
+        assert float(gap.max()) <= how.peak / 127 * 0.5001
+        assert float(found.abs().max()) <= how.peak * 128 / 127 * 1.0001
+    else:
+        # Three bits behind the leading one, and at the bottom steps of 2^-9.
+        allowed = (divided[inside].abs() / 16).clamp_min(how.peak / 448 * 2**-10)
+        assert bool((gap <= allowed * 1.0001).all())
+        assert float(found.abs().max()) <= how.peak * 1.0001
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(SETTINGS["int8"]))
+def test_int8s_factors_bring_joined_parts_to_one_range(seed: int, setting: Setting) -> None:
+    x, spread, weight = drawn(seed)
+    x[:, PARTS[0] :] *= 30
+    spread = InputSpread.empty(64)
+    spread.add(x)
+    how = input_range(spread, [weight], PARTS, "int8", setting)
+    parts = spread.split(how.smooth, PARTS)
+    found = [part.represented(factors, setting.share) for part, factors in parts]
+    # as far as a bin is wide
+    assert found == pytest.approx([how.peak] * 2, rel=0.2 if setting.share < 1 else 1e-5)
 
 
 def test_a_value_beyond_fp8s_largest_saturates() -> None:
     x, spread, weight = drawn(0)
     how = input_range(spread, [weight], PARTS, "fp8", Setting(None, 1.0))
-    found = how.quantised(x * 100, PARTS)
+    found = how.quantised(x * 100)
     assert bool(found.isfinite().all())
-    assert [float(part.abs().max()) for part in found.split(PARTS, -1)] == pytest.approx(how.peaks)
+    assert float(found.abs().max()) == pytest.approx(how.peak)
 
 
 def test_smoothing_pays_where_channels_differ() -> None:
@@ -74,7 +85,7 @@ def test_smoothing_pays_where_channels_differ() -> None:
     for setting in (Setting(None, 1.0), Setting(0.65, 1.0)):
         how = input_range(spread, [weight], PARTS, "int8", setting)
         levels = quantise_rows(weight.numpy(), how.smooth.numpy(), STORED["int8"])
-        found = how.quantised(x, PARTS) @ torch.from_numpy(dequantise_rows(*levels)).T
+        found = how.quantised(x) @ torch.from_numpy(dequantise_rows(*levels)).T
         errors[setting.alpha] = float((found - truth).norm() / truth.norm())
     assert errors[0.65] < 0.7 * errors[None]
 
@@ -92,6 +103,6 @@ def test_channels_that_are_always_zero_have_factors_too() -> None:
     for kind in SETTINGS:
         how = input_range(spread, [torch.zeros(3, 4)], (4,), kind, Setting(0.5, 0.99))
         assert np.isfinite(how.smooth.numpy()).all()
-        assert how.peaks == (0.0,)
-        assert how.quantised(torch.zeros(2, 4), (4,)).tolist() == [[0.0] * 4] * 2
-        assert not math.isnan(float(how.quantised(torch.ones(2, 4), (4,)).sum()))
+        assert how.peak == 0
+        assert how.quantised(torch.zeros(2, 4)).tolist() == [[0.0] * 4] * 2
+        assert not math.isnan(float(how.quantised(torch.ones(2, 4)).sum()))

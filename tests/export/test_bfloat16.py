@@ -92,7 +92,7 @@ def test_quantised_products_are_the_levels_products(kind: str, tmp_path: Path) -
     x[0, 0] = LEVELS[kind] / 2
     up, down = (rng.integers(-7, 8, shape).astype(np.float32) for shape in ((32, 16), (16, 32)))
     truth = run_mlp(mlp(), tmp_path / "mlp.onnx", x, up, down)
-    quantise = QuantiseRoutedLinears({"up": (LEVELS[kind] / 2,)}, None, kind)
+    quantise = QuantiseRoutedLinears({"up": LEVELS[kind] / 2}, None, kind)
     model = run(mlp(), [quantise], "mlp")
     assert model.graph.inputs[3].name == "up.scale"
     up[:, 0] = LEVELS[kind] / 4

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from a2edit.calibration.ranges import denoised, input_parts, input_spreads
+from a2edit.calibration.ranges import denoised, input_spreads
 from a2edit.calibration.samples import EncodedSample
 from a2edit.export.edge import read_graph, write_graph
 from a2edit.export.held_out import HeldOut, Truth, compared_steps
@@ -110,10 +110,9 @@ def test_a_spoilt_range_is_found_first(
     state = merged(source, sample)
     for linear in checkpoint.linears:
         factors = peaks[linear.name].clamp(min=1e-3).sqrt().numpy()
-        parts = input_parts(linear, checkpoint.transformer.inner_dim)
-        scaled = np.split(peaks[linear.name].numpy() / factors, np.cumsum(parts)[:-1])
+        scaled = peaks[linear.name].numpy() / factors
         spoil = 0.1 if linear.name == name else 1
-        ranges[linear.name] = tuple(spoil * float(part.max()) for part in scaled)
+        ranges[linear.name] = spoil * float(scaled.max())
         smooth[f"{linear.name}.smooth"] = factors
         levels, scales = quantise_rows(state[f"{linear.name}.weight"], factors)
         weights |= {f"{linear.name}.weight": levels, f"{linear.name}.scale": scales}

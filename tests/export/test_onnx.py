@@ -114,23 +114,15 @@ def constant(value: ir.Value | None) -> float:
     return float(value.const_value.numpy())
 
 
-def test_qdq_gives_a_joined_input_one_scale_a_part(bundle: Path, checkpoint: Checkpoint) -> None:
+def test_quantised_linears_have_one_scale_an_input(bundle: Path, checkpoint: Checkpoint) -> None:
     model = model_of(bundle, "dit")
-    ranges = {
-        linear.name: (2.0, 8.0) if linear.name.endswith("proj_out") else (4.0,)
-        for linear in checkpoint.linears
-    }
+    ranges = {linear.name: 4.0 for linear in checkpoint.linears}
     model = run(model, [QuantiseRoutedLinears(ranges)], "dit")
     quantisers = [node for node in model.graph if node.op_type == "QuantizeLinear"]
-    assert len(quantisers) == sum(map(len, ranges.values()))
-    scales = []
-    for node in model.graph:
-        if node.op_type == "Concat" and len(node.inputs) == 2:
-            makers = [value.producer() for value in node.inputs if value is not None]
-            found = [m for m in makers if m is not None and m.op_type == "DequantizeLinear"]
-            if len(found) == 2:
-                scales.append([constant(maker.inputs[1]) for maker in found])
-    assert scales == [pytest.approx([2 / 127, 8 / 127])] * 2  # TINY has two single blocks
+    assert len(quantisers) == len(ranges)
+    assert [constant(node.inputs[1]) for node in quantisers] == pytest.approx(
+        [4 / 127] * len(ranges)
+    )
     types = {value.name: value.dtype for value in model.graph.inputs}
     for name in ranges:
         (weight,) = (value for value in model.graph.inputs if value.name == f"{name}.weight")
@@ -141,30 +133,27 @@ def test_qdq_gives_a_joined_input_one_scale_a_part(bundle: Path, checkpoint: Che
     assert {n.op_type for n in model.graph if n.op_type == "Gemm"}  # the rest stays as it was
 
 
-def test_factors_divide_every_part_of_an_input(bundle: Path, checkpoint: Checkpoint) -> None:
+def test_factors_divide_an_input(bundle: Path, checkpoint: Checkpoint) -> None:
     linear = next(it for it in checkpoint.linears if it.name.endswith(".proj_out"))
     smooth = np.geomspace(0.5, 4, linear.in_features).astype(np.float32)
     factors = {f"{linear.name}.smooth": smooth}
-    quantise = QuantiseRoutedLinears({linear.name: (2.0, 8.0)}, factors)
+    quantise = QuantiseRoutedLinears({linear.name: 8.0}, factors)
     model = run(model_of(bundle, "dit"), [quantise], "dit")
-    found = []
-    for node in model.graph:
-        if node.op_type == "QuantizeLinear":
-            (value, *_) = node.inputs
-            assert value is not None
-            producer = value.producer()
-            assert producer is not None
-            assert producer.op_type == "Mul"
-            factor = producer.inputs[1]
-            assert factor is not None
-            assert factor.const_value is not None
-            found.append(factor.const_value.numpy())
-    np.testing.assert_array_equal(np.concatenate(found), 1 / smooth)
+    (node,) = (node for node in model.graph if node.op_type == "QuantizeLinear")
+    (value, *_) = node.inputs
+    assert value is not None
+    producer = value.producer()
+    assert producer is not None
+    assert producer.op_type == "Mul"
+    factor = producer.inputs[1]
+    assert factor is not None
+    assert factor.const_value is not None
+    np.testing.assert_array_equal(factor.const_value.numpy(), 1 / smooth)
 
 
 def test_a_failing_pass_says_which_it_was(bundle: Path) -> None:
     with pytest.raises(EngineError, match=r"graph dit: pass QuantiseRoutedLinears failed.*nowhere"):
-        run(model_of(bundle, "dit"), [QuantiseRoutedLinears({"nowhere": (1.0,)})], "dit")
+        run(model_of(bundle, "dit"), [QuantiseRoutedLinears({"nowhere": 1.0})], "dit")
 
 
 def test_float64_is_cast() -> None:

@@ -14,9 +14,7 @@ from a2edit.export.compile.layers import SUFFIX, read_layer_types
 from a2edit.export.compile.tensorrt import engine_from_onnx as plan_from_onnx
 from a2edit.export.edge import graph_spec
 from a2edit.export.onnx_export import SHARED_FILE, onnx_from_module, save_onnx
-from a2edit.export.passes import run
 from a2edit.export.passes.bfloat16 import PRODUCTS
-from a2edit.export.passes.qdq import QuantiseRoutedLinears
 from a2edit.export.precision import emulated, in_precision
 from a2edit.export.source import GRAPH_NAMES
 from a2edit.export.weight_only import WEIGHT_ONLY_FILE, is_weight_only, save_weight_only
@@ -71,14 +69,14 @@ class Graphs:
         model = self._models[name].clone()
         return in_precision(model, policy, self.peaks if policy.quantised else None)
 
-    def _denoised(self) -> tuple[np.ndarray, dict[str, tuple[float, ...]]]:
+    def _denoised(self) -> tuple[np.ndarray, dict[str, float]]:
         """The step in torch, and the largest input of every routed linear."""
         transformer, handles = self.checkpoint.transformer, []
-        peaks: dict[str, tuple[float, ...]] = {}
+        peaks: dict[str, float] = {}
         for linear in self.checkpoint.linears:
 
             def record(_: nn.Module, inputs: tuple[Tensor, ...], name: str = linear.name) -> None:
-                peaks[name] = (float(inputs[0].abs().max()),)
+                peaks[name] = float(inputs[0].abs().max())
 
             module = transformer.get_submodule(linear.name)
             handles.append(module.register_forward_pre_hook(record))
@@ -214,21 +212,6 @@ def test_the_denoiser_repeats_torch_as_far_as_its_types_allow(
         precision, (2**-8, 2**-4)
     )
     assert least <= gap < most, f"{policy.variant}: {gap:.1e}"
-
-
-def test_a_joined_input_of_one_range_has_one_scale(graphs: Graphs) -> None:
-    """A product with two scales for its input is none of 8-bit values."""
-    linears = graphs.checkpoint.linears
-    ranges = {it.name: (4.0, 4.0) for it in linears if it.name.endswith(".proj_out")}
-    model = graphs.model("dit", policy_of("dit", "cpu", "fp32"))
-    model = run(model, [QuantiseRoutedLinears(ranges)], "dit")
-    quantisers = [node for node in model.graph if node.op_type == "QuantizeLinear"]
-    assert len(quantisers) == len(ranges)
-    for node in quantisers:
-        assert node.inputs[0] is not None
-        join = node.inputs[0].producer()
-        assert join is not None
-        assert join.op_type == "Concat"
 
 
 SMALL = [("text_encoder", "fp32"), ("text_encoder", "bf16"), ("dit", "fp32"), ("dit", "bf16")]

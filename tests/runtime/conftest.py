@@ -22,7 +22,6 @@ import numpy as np
 import onnx
 import openvino as ov
 import pytest
-from hypothesis import settings
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.numpy import save_file
@@ -44,10 +43,6 @@ from a2edit.runtime.manifest import (
 )
 from a2edit.runtime.merge import RouteMerger
 from a2edit.runtime.spec import ModelSpec
-
-# a busy machine is no failure
-settings.register_profile("patient", deadline=None, max_examples=60)
-settings.load_profile("patient")
 
 SIZE, TOKENS, BLOCKS, EXPERTS = 32, 8, 2, 3
 TEXT, POOLED, REFERENCE, WIDTH = 6, 5, 16, 4
