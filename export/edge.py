@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-def graph_spec(model: ir.Model, requests: int) -> GraphSpec:
-    """The edge of a model, of which the first inputs come with a request."""
+def graph_spec(model: ir.Model, requests: int, fed: Collection[str] = ()) -> GraphSpec:
+    """The edge of a model, of which the first inputs come with a request.
+
+    Of the others those in `fed` are parameters, and the rest routed weights.
+    """
 
     def specs(values: Sequence[ir.Value]) -> tuple[TensorSpec, ...]:
         found = []
@@ -29,13 +32,19 @@ def graph_spec(model: ir.Model, requests: int) -> GraphSpec:
         return tuple(found)
 
     graph = model.graph
-    inputs, weights = specs(graph.inputs[:requests]), specs(graph.inputs[requests:])
-    return GraphSpec(str(graph.name), inputs, specs(graph.outputs), weights)
+    behind = graph.inputs[requests:]
+    return GraphSpec(
+        str(graph.name),
+        specs(graph.inputs[:requests]),
+        specs(graph.outputs),
+        specs([value for value in behind if value.name not in fed]),
+        specs([value for value in behind if value.name in fed]),
+    )
 
 
-def write_graph(model: ir.Model, requests: int, folder: Path) -> None:
+def write_graph(model: ir.Model, requests: int, folder: Path, fed: Collection[str] = ()) -> None:
     """Write graph.json: the edge of a model, as `graph_spec`."""
-    edge = asdict(graph_spec(model, requests))
+    edge = asdict(graph_spec(model, requests, fed))
     del edge["name"]
     (folder / "graph.json").write_text(json.dumps(edge, sort_keys=True), encoding="utf-8")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,8 +135,9 @@ def _run_tapped(
     try:
         ir.save(model, tapped)
         outputs = tuple(_spec(value) for value in values.values())
-        edge = GraphSpec(spec.name, spec.inputs, outputs, spec.weights)
+        edge = replace(spec, outputs=outputs)
         with engine_from_onnx(edge, tapped, "fp32") as engine:
+            engine.feed(weights.tensors)
             engine.bind(weights)
             found = engine.run({it.name: feeds[it.name] for it in spec.inputs})
     finally:

@@ -2,16 +2,16 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from a2edit.runtime.engines.base import WeightSet
+from a2edit.runtime.engines.base import Array, TensorSpec, WeightSet
 from a2edit.runtime.errors import BundleError
 from a2edit.runtime.manifest import MANIFEST, REBUILD, FileEntry, Manifest, read_manifest
 from a2edit.runtime.merge import RouteMerger
-from a2edit.runtime.tensors import map_tensors
+from a2edit.runtime.tensors import map_tensors, pick_tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,12 @@ class Bundle:
         mapped = map_tensors(self.path(entry.file), writable=True)
         arrays = {key: tensor.array for key, tensor in mapped.tensors.items()}
         return WeightSet(route, arrays, mapped.memory)
+
+    def parameters(self, wanted: Iterable[TensorSpec]) -> dict[str, Array]:
+        """Parameters that graphs take as inputs, mapped from the files that all graphs share."""
+        files = [file for file in self.manifest.files if file.startswith("graphs/")]
+        shared = [self.path(file) for file in files if file.endswith(".safetensors")]
+        return pick_tensors(shared, {spec.name for spec in wanted})
 
     def merger(self, variant: str) -> RouteMerger | None:
         """What merges routes that were not built ahead; None if built with --routes-only."""

@@ -70,9 +70,10 @@ class GraphEntry:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     weights: tuple[TensorSpec, ...] = ()
+    parameters: tuple[TensorSpec, ...] = ()  # by their names in graphs/*.safetensors
 
     def spec(self, name: str) -> GraphSpec:
-        return GraphSpec(name, self.inputs, self.outputs, self.weights)
+        return GraphSpec(name, self.inputs, self.outputs, self.weights, self.parameters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,7 +246,10 @@ def manifest_from_json(content: Mapping[str, Any]) -> Manifest:
         sampler=lambda value: _build(SamplerEntry, value, "sampler"),
         tokenizers=lambda value: _table(TokenizerEntry, value, "tokenizers"),
         graphs=lambda value: _tables(
-            GraphEntry, value, "graphs", **dict.fromkeys(("inputs", "outputs", "weights"), _tensors)
+            GraphEntry,
+            value,
+            "graphs",
+            **dict.fromkeys(("inputs", "outputs", "weights", "parameters"), _tensors),
         ),
         weight_sets=lambda value: _tables(WeightSetEntry, value, "weight_sets"),
         routes=lambda value: {

@@ -6,6 +6,7 @@ plain bytes (https://github.com/huggingface/safetensors#format).
 
 import json
 import mmap
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -67,6 +68,15 @@ def map_tensors(path: Path, *, writable: bool = False) -> MappedTensors:
         raise BundleError(
             f"{str(path)!r} is no sound safetensors file ({error}): {REBUILD}"
         ) from None
+
+
+def pick_tensors(files: Iterable[Path], names: Collection[str]) -> dict[str, Array]:
+    """The tensors of these names, mapped; writable, as engines take pointers."""
+    found: dict[str, Array] = {}
+    for file in files:
+        tensors = map_tensors(file, writable=True).tensors
+        found |= {name: tensors[name].array for name in names if name in tensors}
+    return found
 
 
 def _tensors(data: Array) -> dict[str, StoredTensor]:

@@ -37,6 +37,7 @@ def save_graph(
 ) -> None:
     """One variant's ONNX file and graph.json; `shared` and `ranges` are their steps' folders."""
     from a2edit.export.onnx_export import SHARED_FILE, save_onnx
+    from a2edit.export.passes.external import large_matrices
     from a2edit.export.precision import in_precision
     from a2edit.export.weight_only import WEIGHT_ONLY_FILE
     from a2edit.export.weights import places
@@ -44,10 +45,9 @@ def save_graph(
     peaks, smooth = (read_ranges(ranges), read_smooth(ranges)) if ranges else (None, None)
     # Passes rewrite in place, and other variants come from the same export.
     model = in_precision(source.exported(name).clone(), policy, peaks, smooth)
-    write_graph(model, len(source.outline_graphs[name].input_names), folder)
-    save_onnx(
-        model,
-        places(shared / SHARED_FILE),
-        folder / graph_file(name, policy.variant),
-        weight_only=places(shared / WEIGHT_ONLY_FILE) if policy.weight_only else None,
-    )
+    stored = places(shared / SHARED_FILE)
+    narrow = places(shared / WEIGHT_ONLY_FILE) if policy.weight_only else None
+    # A compiler for GPUs keeps constants several times over while it builds (decision 14).
+    fed = large_matrices(model, {**stored, **(narrow or {})}) if policy.rest == "bf16" else []
+    save_onnx(model, stored, folder / graph_file(name, policy.variant), fed, narrow)
+    write_graph(model, len(source.outline_graphs[name].input_names), folder, fed)

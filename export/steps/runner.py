@@ -5,17 +5,20 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from a2edit.export.bake import link_or_copy
 from a2edit.export.compile import engine_file
 from a2edit.export.edge import graph_file, read_graph
-from a2edit.runtime.engines.base import Engine, GraphSpec
+from a2edit.runtime.engines.base import CheckedEngine, Engine, GraphSpec
+from a2edit.runtime.tensors import pick_tensors
 
 if TYPE_CHECKING:
     from a2edit.export.chain import Made
     from a2edit.export.targets import TargetPlan
+    from a2edit.runtime.targets import Precision
 
 
 @contextmanager
@@ -30,26 +33,27 @@ def runnable(
     """
     kind, policy = name.partition(".")[0], plan.policy(name)
     spec = read_graph(graph.folder, "").spec(kind)
-    path = engine.folder / engine_file(name, plan.backend)
-    if runs_here(plan):
-        from a2edit.runtime.engines import openvino, tensorrt
-
-        if name != kind:
-            spec = GraphSpec(name, spec.inputs, spec.outputs)
-        if plan.target.device == "cpu":
-            opened: Engine = openvino.engine_from_blob(spec, path, policy.precision)
+    with tempfile.TemporaryDirectory() as folder:
+        if not runs_here(plan):
+            onnx = graph.folder / graph_file(kind, policy.variant)
+            opened = _twin(spec, onnx, shared.folder, Path(folder))
         else:
-            opened = tensorrt.engine_from_blob(spec, path, policy.precision, plan.backend)
+            if name != kind:
+                spec = replace(spec, name=name, weights=())
+            path = engine.folder / engine_file(name, plan.backend)
+            opened = _loaded(spec, path, plan, policy.precision)
         with opened:
+            names = {part.name for part in spec.parameters}
+            opened.feed(pick_tensors(shared.folder.glob("*.safetensors"), names))
             yield opened
-        return
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        _twin(
-            spec, graph.folder / graph_file(kind, policy.variant), shared.folder, Path(folder)
-        ) as opened,
-    ):
-        yield opened
+
+
+def _loaded(spec: GraphSpec, path: Path, plan: TargetPlan, precision: Precision) -> CheckedEngine:
+    from a2edit.runtime.engines import openvino, tensorrt
+
+    if plan.target.device == "cpu":
+        return openvino.engine_from_blob(spec, path, precision)
+    return tensorrt.engine_from_blob(spec, path, precision, plan.backend)
 
 
 def runs_here(plan: TargetPlan) -> bool:
@@ -65,7 +69,7 @@ def runs_here(plan: TargetPlan) -> bool:
         return False
 
 
-def _twin(spec: GraphSpec, onnx: Path, shared: Path, folder: Path) -> Engine:
+def _twin(spec: GraphSpec, onnx: Path, shared: Path, folder: Path) -> CheckedEngine:
     import onnx_ir as ir
 
     from a2edit.export.precision import emulated

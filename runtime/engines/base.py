@@ -60,12 +60,22 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class GraphSpec:
-    """The edge of a graph. `weights` are inputs too, bound once and not given at every run."""
+    """The edge of a graph.
+
+    `weights` and `parameters` are inputs too, and not given at every run: weights are a route's,
+    bound for as long as it runs; parameters are matrices that no route changes, fed once.
+    """
 
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     weights: tuple[TensorSpec, ...] = ()
+    parameters: tuple[TensorSpec, ...] = ()
+
+    @property
+    def entrances(self) -> tuple[TensorSpec, ...]:
+        """Everything that a backend knows as an input."""
+        return self.inputs + self.weights + self.parameters
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,18 +136,27 @@ class Engine(Protocol):
 class CheckedEngine(ABC):
     """Public methods check, private ones work.
 
-    A backend fills in `_bind`, `_unbind`, `_run`, `_close`.
+    A backend fills in `_bind` (of all that is not given at every run), `_unbind`, `_run`, `_close`.
     """
 
     def __init__(self, spec: GraphSpec) -> None:
         self.spec = spec
         self._bound: WeightSet | None = None
+        self._parameters: dict[str, Array] = {}
         self._open = True
 
     @property
     def bound(self) -> str | None:
         """The name of the bound weight set."""
         return self._bound.name if self._bound else None
+
+    def feed(self, parameters: Mapping[str, Array]) -> None:
+        """Give the engine its parameters; once, before it runs. They are kept, and not copied."""
+        self._check_open()
+        where = f"the parameters of {self.spec.name!r}"
+        found = {spec.name: _checked(spec, parameters, where) for spec in self.spec.parameters}
+        self._bind(found)
+        self._parameters = found
 
     def bind(self, weights: WeightSet) -> None:
         self._check_open()
@@ -148,7 +167,7 @@ class CheckedEngine(ABC):
         }
         self._bound = None
         try:
-            self._bind(tensors)
+            self._bind(self._parameters | tensors)
         except BaseException:
             self._unbind()  # part of the new weights may be in place beside the old
             raise
@@ -165,6 +184,8 @@ class CheckedEngine(ABC):
         self._check_open()
         if self.spec.weights and self._bound is None:
             raise EngineError(f"graph {self.spec.name!r} runs on routed weights: bind a set first")
+        if self.spec.parameters and not self._parameters:
+            raise EngineError(f"graph {self.spec.name!r} takes its parameters as inputs: feed them")
         known = {spec.name for spec in self.spec.inputs}
         if unknown := sorted(inputs.keys() - known):
             raise EngineError(
@@ -178,6 +199,7 @@ class CheckedEngine(ABC):
         if self._open:
             self._open = False
             self._bound = None
+            self._parameters = {}
             self._close()
 
     def __enter__(self) -> Self:

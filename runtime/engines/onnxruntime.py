@@ -61,9 +61,7 @@ class OnnxRuntimeEngine(CheckedEngine):
         self._session = session
         self._device = device
         self._binding = session.io_binding()
-        self._types = {
-            part.name: _ONNX_TYPES[part.dtype] for part in spec.inputs + spec.weights + spec.outputs
-        }
+        self._types = {part.name: _ONNX_TYPES[part.dtype] for part in spec.entrances + spec.outputs}
         self._copies: DeviceCopies[Any] = DeviceCopies(self._uploaded)
         self._weights: Mapping[str, Any] = {}  # arrays, or their copies on the device
 

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 from a2edit.runtime.bundle import Bundle
-from a2edit.runtime.engines.base import CheckedEngine, Engine, GraphSpec, WeightSet
+from a2edit.runtime.engines.base import CheckedEngine, Engine, WeightSet
 from a2edit.runtime.engines.cuda import capability
 from a2edit.runtime.errors import BundleError, TargetError
 from a2edit.runtime.manifest import REBUILD, EngineEntry, GraphEntry
@@ -92,7 +93,9 @@ class EnginePool:
     def get(self, name: str) -> Engine:
         """The engine of a graph, opened at the first call."""
         if name not in self._engines:
-            self._engines[name] = self._opened(name)
+            engine = self._engines[name] = self._opened(name)
+            if engine.spec.parameters:
+                engine.feed(self._bundle.parameters(engine.spec.parameters))
         return self._engines[name]
 
     def static_weights(self) -> WeightSource:
@@ -148,7 +151,7 @@ class EnginePool:
         if entry is not None and self._loadable(entry):
             spec = graph.spec(name)
             if entry.materialise == "baked":
-                spec = GraphSpec(name, spec.inputs, spec.outputs)
+                spec = replace(spec, weights=())
             path = self._bundle.path(entry.file)
             engine: CheckedEngine = self._module.engine_from_blob(
                 spec, path, entry.precision, *self._which

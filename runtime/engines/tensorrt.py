@@ -103,7 +103,7 @@ class TensorRtEngine(CheckedEngine):
             self._set(f"profile {profile}", done)
             self._stream.wait()
         self._buffers = {part.name: DeviceBuffer(part.nbytes) for part in _fixed(spec)}
-        for part in spec.inputs + spec.weights:
+        for part in spec.entrances:
             self._set(part.name, self._context.set_input_shape(part.name, part.shape))
         for name, buffer in self._buffers.items():
             self._set(name, self._context.set_tensor_address(name, buffer.address))
@@ -241,9 +241,7 @@ def _fixed(spec: GraphSpec) -> tuple[TensorSpec, ...]:
 
 def _fitting_profile(spec: GraphSpec, engine: Any) -> int:
     """The first profile that `spec`'s shapes lie in; 0 for a plan that leaves no size open."""
-    parts = [
-        part for part in spec.inputs + spec.weights if -1 in engine.get_tensor_shape(part.name)
-    ]
+    parts = [part for part in spec.entrances if -1 in engine.get_tensor_shape(part.name)]
     if not parts:
         return 0
     for profile in range(engine.num_optimization_profiles):
@@ -266,7 +264,7 @@ def _check_edge(spec: GraphSpec, engine: Any) -> None:
         name: _DTYPES.get(engine.get_tensor_dtype(name).name, "?")
         for name in map(engine.get_tensor_name, range(engine.num_io_tensors))
     }
-    for part in _fixed(spec) + spec.weights:
+    for part in spec.entrances + spec.outputs:
         if found.pop(part.name, None) != part.dtype:
             raise EngineError(
                 f"graph {spec.name!r}: the engine has no tensor {part}; build the bundle again"

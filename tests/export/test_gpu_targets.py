@@ -12,7 +12,9 @@ import pytest
 from a2edit.calibration import policy
 from a2edit.export.build import build
 from a2edit.export.chain import Silent
+from a2edit.export.passes import external
 from a2edit.export.settings import BuildSettings
+from a2edit.export.weights import places
 from a2edit.runtime.bundle import Bundle, open_bundle
 from a2edit.runtime.engines.pool import EnginePool
 from a2edit.runtime.errors import BundleError, RequestError, TargetError
@@ -25,11 +27,13 @@ pytestmark = pytest.mark.slow
 
 
 @contextmanager
-def random_weights_allowed() -> Iterator[None]:
-    """They are a few dozen wide here, and average out less than a trained model's do."""
+def tiny_is_large() -> Iterator[None]:
+    """Random weights, a few dozen wide, average out less than a trained model's do."""
     allowed: dict[Precision, float] = {"int8": 0.1, "fp8": 0.15, "bf16": 0.03}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(policy, "TOLERANCE", {**policy.TOLERANCE, **allowed})
+        # At full size they are megabytes.
+        patch.setattr(external, "LARGE", 1024)
         yield
 
 
@@ -46,7 +50,7 @@ def gpu_settings(
 
 @pytest.fixture(scope="module")
 def gpu_bundle(gpu_settings: BuildSettings) -> Bundle:
-    with random_weights_allowed():
+    with tiny_is_large():
         build(gpu_settings, Silent())
     return open_bundle(gpu_settings.out)
 
@@ -77,6 +81,22 @@ def test_the_compiled_plans_multiply_in_what_was_asked_for(gpu_bundle: Bundle) -
         assert products["dit"]["attention"]["bf16 x bf16"] == 3
 
 
+def test_large_matrices_are_inputs_that_the_shared_file_feeds(gpu_bundle: Bundle) -> None:
+    shared = places(gpu_bundle.folder / "graphs/shared.safetensors")
+    for name, variant in (
+        ("dit", "int8-bf16"),
+        ("text_encoder", "bf16"),
+        ("image_encoder", "bf16"),
+    ):
+        graph = gpu_bundle.manifest.graphs[name][variant]
+        large = {part.name: part for part in graph.parameters}
+        assert len(large) > 3
+        fed = gpu_bundle.parameters(graph.parameters)
+        for key, part in large.items():
+            assert shared[key].bytes == part.nbytes == fed[key].nbytes >= 1024
+    assert not gpu_bundle.manifest.graphs["gate"]["fp32"].parameters  # CPUs' engines share it
+
+
 def test_targets_with_equal_types_share_graphs_and_weights(gpu_bundle: Bundle) -> None:
     manifest = gpu_bundle.manifest
     assert set(manifest.graphs["dit"]) == set(manifest.weight_sets) == {"int8-bf16", "fp8-bf16"}
@@ -99,7 +119,7 @@ def test_plans_repeat(gpu_bundle: Bundle, gpu_settings: BuildSettings) -> None:
     before = gpu_bundle.manifest.bundle_hash
     for step in gpu_settings.cache.glob("engine-sm80-*"):
         shutil.rmtree(step)
-    with random_weights_allowed():
+    with tiny_is_large():
         assert build(gpu_settings, Silent()) == before
 
 
