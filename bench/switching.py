@@ -126,18 +126,14 @@ def _merges(
 
 def _exact(setup: Setup, editor: Editor, plan: Plan) -> list[Row]:
     """Velocities of merged routes against torch with unmerged experts at the gate's own table."""
-    from a2edit.calibration.policy import TOLERANCE
-    from a2edit.calibration.routes import Route
     from a2edit.calibration.samples import HELD_OUT, calibration_requests, encode
-    from a2edit.export.verify import verify_route
+    from a2edit.export.held_out import feeds_of, truth_of
+    from a2edit.export.quality import velocity_error
     from a2edit.model.checkpoint import Checkpoint
-    from a2edit.model.graphs import DitGraph, make_graphs
+    from a2edit.model.graphs import make_graphs
 
     checkpoint = Checkpoint.load(plan.model)
     graphs = make_graphs(checkpoint)
-    dit = graphs[DENOISER]
-    assert isinstance(dit, DitGraph)
-    precision = editor.engines.precision
     errors = []
     for sample in encode(graphs, calibration_requests(checkpoint, None, HELD_OUT, plan.exact)):
         # A little off the gate's wish, so that no static route is near.
@@ -146,9 +142,9 @@ def _exact(setup: Setup, editor: Editor, plan: Plan) -> list[Row]:
         if choice.supply != "merged":
             raise EngineError(f"route {choice.route!r} served a halved table: nothing was merged")
         engine = editor.engines.denoiser(choice)
-        route = Route("asked", table, 1, 0.0)
-        figure = verify_route(checkpoint, dit, engine, route, [sample], TOLERANCE[precision])
-        errors.append(figure.error)
+        truth = truth_of(checkpoint, graphs, sample, 0, table)
+        feeds = feeds_of(sample, checkpoint.config.guidance)
+        errors.append(velocity_error(engine, feeds, truth))
     return [setup.row("merged on demand against torch, relative error of the velocity", "", errors)]
 
 

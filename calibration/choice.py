@@ -51,8 +51,8 @@ class EightBitPolicy:
         ranges: of every linear that is quantised.
         settings: that each of them was given.
         tried: of every linear, plain (the largest values, no factors) and in its best setting.
-        alone: every linear → relative error of the velocity if it were quantised alone (at full
-            size, with its like in the blocks of its band).
+        alone: every linear that was not asked to be lifted → relative error of the velocity if it
+            were quantised alone (at full size, with its like in the blocks of its band).
         lifted: linears that stay in the wider type → why.
         error: measured with all of `ranges` quantised, the largest over probes and steps.
         shared: whether the ranges held on every route as they were; else more were lifted.
@@ -97,7 +97,8 @@ class EightBitPolicy:
                 for name, how in self.ranges.items()
             },
             "lifted": {
-                name: {"error_alone": alone[name], "why": why} for name, why in self.lifted.items()
+                name: {"error_alone": alone.get(name), "why": why}
+                for name, why in self.lifted.items()
             },
         }
 
@@ -109,6 +110,7 @@ def choose(
     bound: float,
     kind: Kind,
     bands: int = BANDS,
+    lift: Collection[str] = (),
 ) -> EightBitPolicy:
     """Quantise as many linears as the velocity bears, each in its best setting.
 
@@ -129,6 +131,7 @@ def choose(
         bound: largest relative error of the velocity.
         kind: what the linears become.
         bands: most groups that blocks of one kind are measured in.
+        lift: names of linears that stay in the wider type whatever they cost.
     """
     offers = _Offers(checkpoint, dit, evidence.samples, kind)
     plain = offers.ranges(checkpoint.linears, PLAIN)
@@ -143,7 +146,7 @@ def choose(
         settings |= dict.fromkeys(tried[best], best)
     alone: dict[Names, float] = {}
     sizes: dict[Names, int] = {}
-    for linears in banded([(linear,) for linear in checkpoint.linears], bands):
+    for linears in banded([(it,) for it in checkpoint.linears if it.name not in lift], bands):
         names = tuple(linear.name for linear in linears)
         alone[names] = evidence.error(_only(chosen, [names]), worst)
         sizes[names] = sum(linear.in_features * linear.out_features for linear in linears)
@@ -158,7 +161,7 @@ def choose(
         settings={name: settings[name] for name in ranges},
         tried={"plain": plain, "best": chosen},
         alone={name: alone[names] for names in alone for name in names},
-        lifted=_reasons(alone, kept, fitting, bound),
+        lifted=_reasons(alone, kept, fitting, bound) | dict.fromkeys(sorted(lift), "as asked for"),
         error=error,
         shared=fitting == kept,
         fits={

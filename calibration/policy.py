@@ -32,6 +32,8 @@ DENOISER, GATE, TEXT, DECODER = "dit", "gate", "text_encoder", "vae_decoder"
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-5, "bf16": 1e-2, "int8": 2e-2, "fp8": 4e-2}
 # Bytes: a last-bit difference before rounding moves a pixel by one level here and there.
 BYTES_TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "bf16": 2e-2}
+# Of the decoded picture in its mask, against the torch model's at the end of the loop.
+LEAST_PSNR_DB: dict[Precision, float] = {"fp32": 50, "bf16": 30, "int8": 30, "fp8": 30}
 # Beside it, what 8-bit weights of modulation and T5 may cost.
 WEIGHT_ONLY_TOLERANCE = 2e-2
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +16,9 @@ from a2edit.export.source import DIT, GRAPH_NAMES, Source
 from a2edit.export.steps.calibrate import read_metric
 from a2edit.export.steps.choose import read_routes
 from a2edit.export.steps.keyed import Steps
+from a2edit.export.steps.verified import Verified
 from a2edit.export.targets import TargetPlan, target_plans
 from a2edit.runtime.errors import EngineError
-
-if TYPE_CHECKING:
-    pass
 
 
 def build(settings: BuildSettings, progress: Progress) -> str:
@@ -38,11 +35,15 @@ def build(settings: BuildSettings, progress: Progress) -> str:
     plans = target_plans(settings)
     source = Source(find_checkpoint(settings.model))
     logged = _logged(settings, source, progress)
-    chain = Chain(settings.cache, progress)
+    chain = Chain(settings.cache, progress, settings.jobs)
     chain.open()
     with _one_thread():
         pieces = _pieces(Steps(settings, source, chain, logged), plans)
-        return save_bundle(pieces, source.outline)
+        with chain.alone("bundle"):
+            bundle_hash = save_bundle(pieces, source.outline)
+    chain.finish()
+    chain.close()
+    return bundle_hash
 
 
 def _logged(
@@ -74,11 +75,11 @@ def _pieces(steps: Steps, plans: Sequence[Sequence[TargetPlan]]) -> Pieces:
     routes = read_routes(chosen.folder)
     merge = steps.merge_source(ranges.get("int8"))
     weights = {
-        variant: {
-            route.name: steps.weight_set(route, variant, chosen, merge, dit) for route in routes
-        }
+        variant: steps.weight_sets(routes, variant, chosen, merge, dit)
         for variant, dit in graphs[DIT].items()
     }
+    samples, examples = steps.held_out(traces), steps.examples()
+    truths = {route.name: steps.truth(route, traces, chosen) for route in routes}
     targets = []
     for choices in plans:
         for plan in choices:
@@ -86,9 +87,16 @@ def _pieces(steps: Steps, plans: Sequence[Sequence[TargetPlan]]) -> Pieces:
             sets = weights[plan.denoiser.variant]
             engines = steps.engines(plan, own, shared, sets)
             try:
-                verified = steps.verification(
-                    plan, traces, chosen, routes, sets, engines, own, shared
+                made = Verified(
+                    samples=samples,
+                    examples=examples,
+                    truths=truths,
+                    weights=sets,
+                    engines=engines,
+                    graphs=own,
+                    shared=shared,
                 )
+                verified = steps.verification(plan, routes, made)
             except EngineError as error:
                 if plan is choices[-1]:
                     raise

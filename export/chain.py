@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -120,7 +121,7 @@ class Chain:
         self.progress.start(name)
         key = hashlib.sha256(_json({"step": name, "inputs": inputs})).hexdigest()[:24]
         folder = self.cache / f"{name}-{key}"
-        with only_one(self.cache / f".making-{folder.name}", partial(self._waiting, name)):
+        with self.alone(name, folder.name):
             reused = _is_whole(folder)
             if not reused:
                 self._make(name, folder, work)
@@ -154,6 +155,10 @@ class Chain:
             temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+    def alone(self, name: str, file: str = "") -> AbstractContextManager[None]:
+        """Inside, no other build is at `name` (one of several by that name: at `file`)."""
+        return only_one(self.cache / f".making-{file or name}", partial(self._waiting, name))
 
     def _waiting(self, name: str) -> None:
         self.progress.note(f"{name} is being made by another build: waiting for it")

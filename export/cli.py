@@ -118,6 +118,25 @@ _FROM_LOG = click.option(
     help="What compiles them: by default OpenVINO for cpu, TensorRT for RTX for GPUs, and for sm90 "
     "TensorRT, which needs such a GPU at hand.",
 )
+@click.option(
+    "--lift",
+    multiple=True,
+    metavar="GLOB",
+    help="Routed linears that stay in high precision, such as "
+    "'single_transformer_blocks.*.proj_out'; again for more.",
+)
+@click.option(
+    "--accept-quality",
+    is_flag=True,
+    help="Go on where engines do not repeat the model; the bundle says what failed.",
+)
+@click.option(
+    "--jobs",
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Weight sets and engines that are made at a time; memory grows with it.",
+)
 def engines(
     model: str, out: Path | None, logs: tuple[Path, ...], routes_budget: str | None, **options: Any
 ) -> None:

@@ -25,7 +25,10 @@ from a2edit.runtime.engines.base import Array
 from a2edit.runtime.sampler import sigmas
 
 if TYPE_CHECKING:
+    from a2edit.calibration.samples import EncodedSample
     from a2edit.export.source import Source
+    from a2edit.model.checkpoint import Checkpoint
+    from a2edit.model.graphs import GraphModule
 
 SAMPLES_FILE, TRUTH_FILE, EXAMPLES_FILE = (
     f"{name}.safetensors" for name in ("samples", "truth", "examples")
@@ -83,11 +86,11 @@ def save_samples(folder: Path, source: Source, traces: Path, data: Path | None) 
 
     samples = read_samples(traces, VERIFY_SAMPLES)
     requests = calibration_requests(source.checkpoint, data, 0, len(samples))
-    guidance = np.array([source.checkpoint.config.guidance], np.float32)
+    guidance = source.checkpoint.config.guidance
     tensors: dict[str, Array] = {}
     for place, (sample, (_, request)) in enumerate(zip(samples, requests, strict=True)):
-        found = {f"feeds.{key}": tensor.numpy() for key, tensor in sample.feeds.items()}
-        found |= {"feeds.guidance": guidance, "table": sample.table}
+        found = {f"feeds.{key}": it for key, it in feeds_of(sample, guidance).items()}
+        found["table"] = sample.table
         found |= {
             name: request[key][0].numpy()
             for name, key in zip(_PICTURES, ("pixels", "mask", "reference"), strict=True)
@@ -110,25 +113,49 @@ def read_held_out(file: Path) -> list[HeldOut]:
     return samples
 
 
-def save_truth(folder: Path, source: Source, traces: Path, table: NDArray[np.float32]) -> None:
-    """truth.safetensors: the torch model's loops over the held-out requests at `table` [L, N]."""
+def truth_of(
+    checkpoint: Checkpoint,
+    graphs: Mapping[str, GraphModule],
+    sample: EncodedSample,
+    seed: int,
+    table: NDArray[np.float32],
+) -> Truth:
+    """The loop of a request in torch, from the noise of `seed`, experts unmerged at `table`."""
     import torch
 
     from a2edit.calibration.ranges import denoised
+    from a2edit.model.graphs import DitGraph
 
-    config, dit = source.checkpoint.config, source.dit
+    config, dit = checkpoint.config, graphs[DIT]
+    assert isinstance(dit, DitGraph)
     levels = sigmas(config.steps, config.image_tokens)
-    compared = compared_steps(config.steps)
-    tensors: dict[str, Array] = {"levels": levels}
+    compared, points = compared_steps(config.steps), {}
+    loop = denoised(checkpoint, dit, sample, seed, table)
+    for step, (inputs, velocity) in enumerate(loop):
+        if step in compared:
+            points[step] = inputs[0].numpy(), velocity.numpy()
+    with torch.no_grad():
+        latents = inputs[0] + float(levels[-1] - levels[-2]) * velocity
+        pixels = graphs["vae_decoder"](latents)[0].numpy()
+    return Truth(levels, points, pixels)
+
+
+def feeds_of(sample: EncodedSample, guidance: float) -> dict[str, Array]:
+    """What stays the same in every step of a request's loop."""
+    feeds: dict[str, Array] = {key: tensor.numpy() for key, tensor in sample.feeds.items()}
+    return feeds | {"guidance": np.array([guidance], np.float32)}
+
+
+def save_truth(folder: Path, source: Source, traces: Path, table: NDArray[np.float32]) -> None:
+    """truth.safetensors: the torch model's loops over the held-out requests at `table` [L, N]."""
+    tensors: dict[str, Array] = {}
     for place, sample in enumerate(read_samples(traces, VERIFY_SAMPLES)):
-        loop = denoised(source.checkpoint, dit, sample, place, table)
-        for step, (inputs, velocity) in enumerate(loop):
-            if step in compared:
-                tensors[f"{place}.{step}.latents"] = inputs[0].numpy()
-                tensors[f"{place}.{step}.velocity"] = velocity.numpy()
-        with torch.no_grad():
-            latents = inputs[0] + float(levels[-1] - levels[-2]) * velocity
-            tensors[f"{place}.pixels"] = source.graphs["vae_decoder"](latents)[0].numpy()
+        truth = truth_of(source.checkpoint, source.graphs, sample, place, table)
+        tensors["levels"] = truth.levels
+        tensors[f"{place}.pixels"] = truth.pixels
+        for step, (latents, velocity) in truth.points.items():
+            tensors[f"{place}.{step}.latents"] = latents
+            tensors[f"{place}.{step}.velocity"] = velocity
     kept = {name: np.ascontiguousarray(tensor) for name, tensor in sorted(tensors.items())}
     save_file(kept, folder / TRUTH_FILE)
 

@@ -97,8 +97,8 @@ def graph_figure(engine: Engine, example: Mapping[str, Array], tolerance: float)
     return Figure(relative_error(found[output.name], example[output.name]), tolerance)
 
 
-def velocity_error(engine: Engine, sample: HeldOut, truth: Truth) -> float:
-    """The largest relative error of the velocity at the compared steps.
+def velocity_error(engine: Engine, feeds: Mapping[str, Array], truth: Truth) -> float:
+    """The largest relative error of the velocity at the compared steps, on a request's `feeds`.
 
     The engine sees the latents that the torch loop reaches, because late ones are nothing like
     noise: quantised activations err most there. Δσ = 1 makes its step x + v, so that v is read
@@ -111,7 +111,7 @@ def velocity_error(engine: Engine, sample: HeldOut, truth: Truth) -> float:
             "sigma": truth.levels[step, None],
             "delta": np.ones(1, np.float32),
         }
-        found = engine.run({**sample.feeds, **state})["next_latents"]
+        found = engine.run({**feeds, **state})["next_latents"]
         errors.append(relative_error(found - latents, velocity))
     return float(np.max(errors))  # NaN if one is
 
@@ -166,7 +166,7 @@ def route_figure(
         least_psnr_db: of every picture in its mask.
     """
     pairs = list(zip(samples, truths, strict=True))
-    error = float(np.max([velocity_error(denoiser, *pair) for pair in pairs]))
+    error = float(np.max([velocity_error(denoiser, it.feeds, truth) for it, truth in pairs]))
     pictures = [painted(denoiser, decoder, *pair) for pair in pairs]
     found = likeness(pictures, samples, truths)
     return RouteFigure(error, tolerance, found, least_psnr_db), pictures

@@ -94,6 +94,10 @@ class BuildSettings:
         tolerance: predicted route error up to which a static route is good enough.
         from_log: logs of traffic, whose gate tables join the calibration set's for the routes.
         routes_only: leave out what other routes could be merged from.
+        lift: glob patterns of routed linears that stay in high precision, such as
+            "single_transformer_blocks.*.proj_out".
+        accept_quality: go on where engines do not repeat the model, and write down what failed.
+        jobs: steps that are done at a time where they do not need each other.
     """
 
     model: str
@@ -110,10 +114,15 @@ class BuildSettings:
     samples: int = 64
     tolerance: float = 0.01
     routes_only: bool = False
+    lift: tuple[str, ...] = ()
+    accept_quality: bool = False
+    jobs: int = 1
     from_log: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         _ = self.limit
+        if self.jobs < 1:
+            raise RequestError(f"--jobs is {self.jobs}; it must be at least 1")
         if self.samples < 1:
             raise RequestError(f"--samples is {self.samples}; it must be at least 1")
         if not 0 <= self.tolerance < math.inf:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from a2edit.export.files import read_json, write_json
+from a2edit.runtime.errors import RequestError
 from a2edit.runtime.metric import RouteMetric
 
 if TYPE_CHECKING:
@@ -106,21 +108,27 @@ def read_metric(folder: Path) -> RouteMetric:
     return RouteMetric(np.asarray(found["gram"], np.float64), found["energy"])
 
 
-def save_ranges(folder: Path, source: Source, traces: Path, kind: Precision) -> None:
+def save_ranges(
+    folder: Path, source: Source, traces: Path, kind: Precision, lift: Sequence[str] = ()
+) -> None:
     """ranges.json and smooth.safetensors: which linears become `kind`, and how.
 
     Chosen on other requests than the engines are verified on, where there are as many, and held to
     the bound at the tables of as many routes as a build makes unless told otherwise.
+
+    Raises:
+        RequestError: a pattern of `lift` matches no routed linear.
     """
     from a2edit.calibration.choice import choose
     from a2edit.calibration.evidence import Evidence
     from a2edit.calibration.gram import traced_metric
     from a2edit.calibration.policy import TOLERANCE
     from a2edit.calibration.routes import DEFAULT_ROUTES, cluster_routes
-    from a2edit.export.verify import compared_steps
+    from a2edit.export.held_out import compared_steps
 
     assert kind in ("int8", "fp8")
     checkpoint, dit = source.checkpoint, source.dit
+    asked = _lifted(lift, [linear.name for linear in checkpoint.linears])
     samples = read_samples(traces, RANGE_SAMPLES)
     samples = samples[VERIFY_SAMPLES:] or samples
     found = read_traces(traces)
@@ -130,7 +138,7 @@ def save_ranges(folder: Path, source: Source, traces: Path, kind: Precision) -> 
     steps = compared_steps(checkpoint.config.steps)
     evidence = Evidence.gather(checkpoint, dit, samples, routes, steps)
     bound = TOLERANCE[kind] * MARGIN
-    policy = choose(checkpoint, dit, evidence, bound, kind)
+    policy = choose(checkpoint, dit, evidence, bound, kind, lift=asked)
     smooth = {
         f"{name}.smooth": how.smooth.numpy()
         for name, how in policy.ranges.items()
@@ -138,6 +146,19 @@ def save_ranges(folder: Path, source: Source, traces: Path, kind: Precision) -> 
     }
     save_file(dict(sorted(smooth.items())), folder / SMOOTH_FILE)
     write_json(folder / "ranges.json", policy.to_dict(bound))
+
+
+def _lifted(patterns: Sequence[str], names: Sequence[str]) -> frozenset[str]:
+    found: set[str] = set()
+    for pattern in patterns:
+        matched = fnmatch.filter(names, pattern)
+        if not matched:
+            raise RequestError(
+                f"--lift {pattern!r} matches no routed linear; they are named like {names[0]} and "
+                f"{names[-1]}, and * stands for anything"
+            )
+        found.update(matched)
+    return frozenset(found)
 
 
 def read_ranges(folder: Path) -> dict[str, float]:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from a2edit.export.chain import Chain, Made
+from a2edit.export.chain import Chain, Made, Task
 from a2edit.export.compile import compiler_version, made_for
 from a2edit.export.edge import graph_file, read_graph
+from a2edit.export.held_out import save_examples, save_samples, save_truth
 from a2edit.export.settings import (
     BuildSettings,
     build_code_hash,
@@ -29,7 +30,7 @@ from a2edit.export.source import DIT, Source, data_hash
 from a2edit.export.steps import calibrate, choose, merge, page
 from a2edit.export.steps.engines import save_engine
 from a2edit.export.steps.graphs import save_graph, save_parameters
-from a2edit.export.steps.verified import save_verification
+from a2edit.export.steps.verified import Verified, save_verification
 
 if TYPE_CHECKING:
     from a2edit.calibration.policy import GraphPolicy
@@ -91,8 +92,15 @@ class Steps:
 
     def ranges(self, traces: Made, kind: Precision) -> Made:
         """Of inputs that become `kind`, "int8" or "fp8"."""
-        work = partial(calibrate.save_ranges, source=self.source, traces=traces.folder, kind=kind)
-        inputs = {"traces": traces.key, "kind": kind, "code": range_code_hash()}
+        lift = self.settings.lift
+        work = partial(
+            calibrate.save_ranges,
+            source=self.source,
+            traces=traces.folder,
+            kind=kind,
+            lift=lift,
+        )
+        inputs = {"traces": traces.key, "kind": kind, "lift": lift, "code": range_code_hash()}
         return self.chain.run(f"ranges-{kind}", inputs, work)
 
     def graph(self, name: str, policy: GraphPolicy, shared: Made, ranges: Made | None) -> Made:
@@ -145,16 +153,27 @@ class Steps:
         work = partial(merge.save_merge_source, source=self.source, ranges=folder)
         return self.chain.run("merge-source", inputs, work)
 
-    def weight_set(self, route: Route, variant: str, chosen: Made, source: Made, dit: Made) -> Made:
+    def weight_sets(
+        self, routes: Sequence[Route], variant: str, chosen: Made, source: Made, dit: Made
+    ) -> dict[str, Made]:
+        """By route, as one variant of the denoiser takes them."""
         weights = read_graph(dit.folder, "").weights
-        inputs = {
+        about = {
             "routes": chosen.key,
-            "route": route.name,
             "source": source.key,
             "weights": [str(spec) for spec in weights],
         }
-        work = partial(merge.save_weight_set, merge=source.folder, weights=weights, route=route)
-        return self.chain.run(f"weights-{variant}-{route.name}", inputs, work)
+        save = partial(merge.save_weight_set, merge=source.folder, weights=weights)
+        tasks = [
+            Task(
+                f"weights-{variant}-{route.name}",
+                {**about, "route": route.name},
+                partial(save, route=route),
+            )
+            for route in routes
+        ]
+        names = [route.name for route in routes]
+        return dict(zip(names, self.chain.run_all(tasks), strict=True))
 
     def engines(
         self,
@@ -168,10 +187,11 @@ class Steps:
         if self.settings.materialise == "baked":
             del wanted[DIT]
             wanted |= {f"{DIT}.{route}": route for route in weights}
-        return {
-            name: self._engine(plan, name, graphs[name.partition(".")[0]], shared, route, weights)
+        tasks = [
+            self._engine(plan, name, graphs[name.partition(".")[0]], shared, route, weights)
             for name, route in wanted.items()
-        }
+        ]
+        return dict(zip(wanted, self.chain.run_all(tasks), strict=True))
 
     def _engine(
         self,
@@ -181,7 +201,7 @@ class Steps:
         shared: Made,
         route: str | None,
         weights: Mapping[str, Made],
-    ) -> Made:
+    ) -> Task:
         policy = plan.policy(name)
         inputs = {
             "graph": graph.key,
@@ -199,7 +219,7 @@ class Steps:
             shared=shared.folder,
             route=weights[route].folder / f"{route}.safetensors" if route else None,
         )
-        return self.chain.run(f"engine-{plan.target.name}-{name}", inputs, work)
+        return Task(f"engine-{plan.target.name}-{name}", inputs, work)
 
     def page(
         self, traces: Made, metric: Made, chosen: Made, routes: Sequence[Route], set_bytes: int
@@ -226,35 +246,40 @@ class Steps:
         )
         return self.chain.run("report", inputs, work)
 
-    def verification(
-        self,
-        plan: TargetPlan,
-        traces: Made,
-        chosen: Made,
-        routes: Sequence[Route],
-        weights: Mapping[str, Made],
-        engines: Mapping[str, Made],
-        graphs: Mapping[str, Made],
-        shared: Made,
-    ) -> Made:
+    def held_out(self, traces: Made) -> Made:
+        """The requests that engines are verified on."""
+        work = partial(
+            save_samples,
+            source=self.source,
+            traces=traces.folder,
+            data=self.settings.calibration,
+        )
+        return self.chain.run("held-out", {**self._base, "traces": traces.key}, work)
+
+    def examples(self) -> Made:
+        return self.chain.run("examples", self._base, partial(save_examples, source=self.source))
+
+    def truth(self, route: Route, traces: Made, chosen: Made) -> Made:
+        """What torch makes of the held-out requests: the same for every target."""
+        inputs = {**self._base, "traces": traces.key, "routes": chosen.key, "route": route.name}
+        work = partial(
+            save_truth, source=self.source, traces=traces.folder, table=np.asarray(route.table)
+        )
+        return self.chain.run(f"truth-{route.name}", inputs, work)
+
+    def verification(self, plan: TargetPlan, routes: Sequence[Route], made: Verified) -> Made:
         """One target's engines and routes against the truth."""
-        keys = {name: made.key for name, made in {**engines, **weights}.items()}
-        allowed = {name: policy.tolerance for name, policy in plan.policies.items()}
         inputs = {
-            "traces": traces.key,
-            "routes": chosen.key,
-            "made": keys,
-            "allowed": allowed,
+            "made": made.keys,
+            "allowed": {name: policy.tolerance for name, policy in plan.policies.items()},
+            "accept": self.settings.accept_quality,
         }
         work = partial(
             save_verification,
             source=self.source,
             plan=plan,
-            traces=traces.folder,
             routes=routes,
-            weights=weights,
-            engines=engines,
-            graphs=graphs,
-            shared=shared,
+            made=made,
+            accept=self.settings.accept_quality,
         )
         return self.chain.run(f"verify-{plan.target.name}", inputs, work)

@@ -31,12 +31,14 @@ def runnable(
     that it was made of, each value rounded to the type that it has there. Its routed weights are
     inputs, to be bound, in "dit.<route>" too.
     """
+    from a2edit.runtime.engines import onnxruntime
+
     kind, policy = name.partition(".")[0], plan.policy(name)
     spec = read_graph(graph.folder, "").spec(kind)
     with tempfile.TemporaryDirectory() as folder:
         if not runs_here(plan):
-            onnx = graph.folder / graph_file(kind, policy.variant)
-            opened = _twin(spec, onnx, shared.folder, Path(folder))
+            path = twin(kind, plan, graph, shared, Path(folder))
+            opened: CheckedEngine = onnxruntime.engine_from_onnx(spec, path, "fp32")
         else:
             if name != kind:
                 spec = replace(spec, name=name, weights=())
@@ -69,17 +71,18 @@ def runs_here(plan: TargetPlan) -> bool:
         return False
 
 
-def _twin(spec: GraphSpec, onnx: Path, shared: Path, folder: Path) -> CheckedEngine:
+def twin(kind: str, plan: TargetPlan, graph: Made, shared: Made, folder: Path) -> Path:
+    """A graph that ONNX Runtime computes to a target's figures, in `folder` with its parameters."""
     import onnx_ir as ir
 
     from a2edit.export.precision import emulated
-    from a2edit.runtime.engines import onnxruntime
 
-    for file in shared.glob("*.safetensors"):
+    onnx = graph.folder / graph_file(kind, plan.policy(kind).variant)
+    for file in shared.folder.glob("*.safetensors"):
         link_or_copy(file, folder / file.name)
     model = emulated(ir.load(onnx))
     for value in model.graph.initializers.values():
         if isinstance(value.const_value, ir.ExternalTensor):
             value.const_value.base_dir = folder
     ir.save(model, folder / onnx.name)
-    return onnxruntime.engine_from_onnx(spec, folder / onnx.name, "fp32")
+    return folder / onnx.name

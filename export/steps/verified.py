@@ -1,68 +1,181 @@
-"""Every engine of a build against the torch truth."""
+"""Every engine of a target against what the torch model makes of held-out requests."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from safetensors.numpy import save_file
+
+from a2edit.calibration.policy import LEAST_PSNR_DB
 from a2edit.export.chain import Made
+from a2edit.export.edge import read_graph
 from a2edit.export.files import write_json
+from a2edit.export.held_out import (
+    EXAMPLES_FILE,
+    SAMPLES_FILE,
+    TRUTH_FILE,
+    read_examples,
+    read_held_out,
+    read_truth,
+)
+from a2edit.export.pixels import Pixels
+from a2edit.export.quality import Figure, RouteFigure, graph_figure, route_figure
 from a2edit.export.source import DIT
-from a2edit.export.steps.calibrate import VERIFY_SAMPLES, read_samples
-from a2edit.export.steps.runner import runnable, runs_here
+from a2edit.export.steps.runner import runnable, runs_here, twin
+from a2edit.export.verify import check
+from a2edit.runtime.engines.base import Engine, WeightSet
 from a2edit.runtime.tensors import map_tensors
 
 if TYPE_CHECKING:
     from a2edit.calibration.routes import Route
+    from a2edit.export.layer_errors import LayerError
     from a2edit.export.source import Source
     from a2edit.export.targets import TargetPlan
+
+PICTURES_FILE = "pictures.safetensors"
+_DECODER = "vae_decoder"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What is verified, as finished steps.
+
+    Attributes:
+        samples: held-out requests.
+        examples: inputs and outputs of the graphs.
+        truths: of the samples, by route.
+        weights: by route.
+        engines: by graph or "dit.<route>".
+        graphs: the target's variants by graph.
+        shared: parameters that the graphs point to.
+    """
+
+    samples: Made
+    examples: Made
+    truths: Mapping[str, Made]
+    weights: Mapping[str, Made]
+    engines: Mapping[str, Made]
+    graphs: Mapping[str, Made]
+    shared: Made
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Everything that the figures depend on."""
+        truths = {f"truth-{name}": made for name, made in self.truths.items()}
+        held = {"held-out": self.samples, "examples": self.examples}
+        made = {**held, **truths, **self.weights, **self.engines}
+        return {name: it.key for name, it in made.items()}
 
 
 def save_verification(
     folder: Path,
     source: Source,
     plan: TargetPlan,
-    traces: Path,
     routes: Sequence[Route],
-    weights: Mapping[str, Made],
-    engines: Mapping[str, Made],
-    graphs: Mapping[str, Made],
-    shared: Made,
+    made: Verified,
+    *,
+    accept: bool,
 ) -> None:
-    """verification.json: the relative error of every engine and every route of one target.
+    """verification.json, and pictures.safetensors: "<route>.<place>" u8 [S,S,3] of every sample.
 
     Raises:
-        EngineError: one of them is out of tolerance.
+        EngineError: a figure is out of tolerance, and that is not accepted.
     """
-    from a2edit.export import verify
-    from a2edit.runtime.engines.base import WeightSet
+    graphs = _graphs(plan, made)
+    found, pictures = _routes(plan, routes, made)
+    layers: list[LayerError] = []
+    if plan.denoiser.precision != "fp32":
+        worst = max(routes, key=lambda route: found[route.name].error)
+        layers = _layers(source, plan, worst, made)
+    figures: dict[str, Figure] = {**graphs, **{f"route {name}": it for name, it in found.items()}}
+    accepted = check(figures, layers, accept=accept)
+    about: dict[str, Any] = {
+        "runner": plan.backend if runs_here(plan) else "onnxruntime, the same graphs",
+        "graphs": {name: figure.to_dict() for name, figure in graphs.items()},
+        "routes": {name: figure.to_dict() for name, figure in found.items()},
+    }
+    if accepted:
+        about["accepted"] = accepted
+    if layers:
+        about["layers"] = [layer.to_dict() for layer in layers]
+    write_json(folder / "verification.json", about)
+    save_file(dict(sorted(pictures.items())), folder / PICTURES_FILE)
 
-    samples = read_samples(traces, VERIFY_SAMPLES)
-    by_graph, by_route = {}, {}
-    for name, made in engines.items():
-        graph, _, baked = name.partition(".")
-        policy = plan.policy(name)
-        with runnable(name, plan, made, graphs[graph], shared) as engine:
-            if graph != DIT:
-                by_graph[name] = verify.verify_graph(source.graphs[graph], engine, policy.tolerance)
+
+def _graphs(plan: TargetPlan, made: Verified) -> dict[str, Figure]:
+    examples, found = read_examples(made.examples.folder / EXAMPLES_FILE), {}
+    for name, engine in made.engines.items():
+        if name in examples:
+            with runnable(name, plan, engine, made.graphs[name], made.shared) as opened:
+                found[name] = graph_figure(opened, examples[name], plan.policy(name).tolerance)
+    return found
+
+
+def _routes(
+    plan: TargetPlan, routes: Sequence[Route], made: Verified
+) -> tuple[dict[str, RouteFigure], dict[str, Pixels]]:
+    found: dict[str, RouteFigure] = {}
+    pictures: dict[str, Pixels] = {}
+
+    def engine(name: str) -> AbstractContextManager[Engine]:
+        graph = made.graphs[name.partition(".")[0]]
+        return runnable(name, plan, made.engines[name], graph, made.shared)
+
+    def verify(route: Route, denoiser: Engine, decoder: Engine) -> None:
+        if denoiser.spec.weights:
+            denoiser.bind(_weight_set(made, route.name))
+        found[route.name], painted = route_figure(
+            denoiser,
+            decoder,
+            read_held_out(made.samples.folder / SAMPLES_FILE),
+            read_truth(made.truths[route.name].folder / TRUTH_FILE),
+            tolerance=plan.denoiser.tolerance,
+            least_psnr_db=LEAST_PSNR_DB[plan.denoiser.precision],
+        )
+        pictures.update({f"{route.name}.{place}": it for place, it in enumerate(painted)})
+
+    with engine(_DECODER) as decoder:
+        if DIT in made.engines:
+            with engine(DIT) as denoiser:
+                for route in routes:
+                    verify(route, denoiser, decoder)
+        else:
             for route in routes:
-                if graph != DIT or baked not in {"", route.name}:
-                    continue
-                if engine.spec.weights:
-                    file = weights[route.name].folder / f"{route.name}.safetensors"
-                    tensors = map_tensors(file, writable=True).tensors
-                    arrays = {key: tensor.array for key, tensor in tensors.items()}
-                    engine.bind(WeightSet(route.name, arrays))
-                by_route[route.name] = verify.verify_route(
-                    source.checkpoint, source.dit, engine, route, samples, policy.tolerance
-                )
-    verify.check({**by_graph, **{f"route {k}": v for k, v in by_route.items()}})
-    write_json(
-        folder / "verification.json",
-        {
-            "runner": plan.backend if runs_here(plan) else "onnxruntime, the same graphs",
-            "graphs": {name: figure.to_dict() for name, figure in by_graph.items()},
-            "routes": {name: figure.to_dict() for name, figure in by_route.items()},
-        },
+                with engine(f"{DIT}.{route.name}") as denoiser:
+                    verify(route, denoiser, decoder)
+    return found, pictures
+
+
+def _layers(source: Source, plan: TargetPlan, route: Route, made: Verified) -> list[LayerError]:
+    """Of the route that errs most, at the loop's last step, where quantised inputs err most."""
+    from a2edit.export.layer_errors import layer_errors
+
+    (sample, *_), (truth, *_) = (
+        read_held_out(made.samples.folder / SAMPLES_FILE),
+        read_truth(made.truths[route.name].folder / TRUTH_FILE),
     )
+    graph = made.graphs[DIT]
+    with tempfile.TemporaryDirectory() as folder:
+        return layer_errors(
+            source.checkpoint,
+            source.dit,
+            twin(DIT, plan, graph, made.shared, Path(folder)),
+            read_graph(graph.folder, "").spec(DIT),
+            _weight_set(made, route.name),
+            sample,
+            truth,
+            np.asarray(route.table, np.float32),
+            max(truth.points),
+        )
+
+
+def _weight_set(made: Verified, route: str) -> WeightSet:
+    file = made.weights[route].folder / f"{route}.safetensors"
+    tensors = map_tensors(file, writable=True).tensors
+    return WeightSet(route, {key: tensor.array for key, tensor in tensors.items()})

@@ -17,11 +17,11 @@ from a2edit.bench.heldout.cases import drawn_cases
 from a2edit.bench.metrics import psnr
 from a2edit.bench.switching import example_inputs
 from a2edit.calibration.policy import TOLERANCE
-from a2edit.calibration.routes import Route
 from a2edit.calibration.samples import HELD_OUT, calibration_requests, encode
-from a2edit.export.verify import verify_route
+from a2edit.export.held_out import feeds_of, truth_of
+from a2edit.export.quality import velocity_error
 from a2edit.model.checkpoint import Checkpoint, find_checkpoint
-from a2edit.model.graphs import DitGraph, make_graphs
+from a2edit.model.graphs import make_graphs
 from a2edit.model.pipeline import A2EditPipeline
 from a2edit.runtime.boxes import Box
 from a2edit.runtime.compose import compose
@@ -95,16 +95,14 @@ def test_what_no_route_is_near_is_merged_and_is_the_model(bundle: Path) -> None:
     """Weights merged on demand: the velocity of torch with unmerged experts at the gate's table."""
     checkpoint = Checkpoint.load("a2edit-mini")
     graphs = make_graphs(checkpoint)
-    dit = graphs["dit"]
-    assert isinstance(dit, DitGraph)
     (sample,) = encode(graphs, calibration_requests(checkpoint, None, HELD_OUT, 1))
     with Editor.open(bundle, route_tolerance=0) as editor:
         choice = editor.routes.get(sample.table)
         assert choice.supply == "merged"
-        asked = Route("asked", sample.table, 1, 0.0)
         engine = editor.engines.denoiser(choice)
-        figure = verify_route(checkpoint, dit, engine, asked, [sample], TOLERANCE["fp32"])
-    assert figure.error <= TOLERANCE["fp32"] == 1e-5
+        truth = truth_of(checkpoint, graphs, sample, 0, sample.table)
+        error = velocity_error(engine, feeds_of(sample, checkpoint.config.guidance), truth)
+    assert error <= TOLERANCE["fp32"] == 1e-5
 
 
 def test_any_order_of_routes_gives_the_same_bytes(bundle: Path) -> None:

@@ -124,9 +124,9 @@ def test_a_velocity_one_percent_too_long_is_an_error_of_one_percent(
     engine = TorchEngine(source.dit, lambda out, latents: latents + 1.01 * (out - latents))
     table = torch.from_numpy(samples[0].table)[None]
     with unmerged(source.checkpoint.transformer, source.checkpoint.experts, table):
-        assert velocity_error(engine, samples[0], truths[0]) == pytest.approx(1e-2)
+        assert velocity_error(engine, samples[0].feeds, truths[0]) == pytest.approx(1e-2)
     broken = TorchEngine(source.dit, lambda out, _: out * np.float32(np.nan))
-    assert np.isnan(velocity_error(broken, samples[0], truths[0]))
+    assert np.isnan(velocity_error(broken, samples[0].feeds, truths[0]))
 
 
 def test_experts_that_sleep_are_seen_in_the_picture(
