@@ -24,9 +24,9 @@ from a2edit.calibration.ranges import denoised
 from a2edit.calibration.routes import DEFAULT_ROUTES, cluster_routes
 from a2edit.calibration.samples import HELD_OUT, EncodedSample, calibration_requests, encode
 from a2edit.calibration.smoothing import InputRange
+from a2edit.export.held_out import compared_steps
 from a2edit.export.pixels import ZoneFigures, Zones, by_zone
 from a2edit.export.steps.calibrate import MARGIN, RANGE_SAMPLES, VERIFY_SAMPLES
-from a2edit.export.verify import compared_steps
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.graphs import DitGraph, GraphModule, make_graphs
 from a2edit.runtime.sampler import sigmas

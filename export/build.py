@@ -117,6 +117,9 @@ def _pieces(steps: Steps, plans: Sequence[Sequence[TargetPlan]]) -> Pieces:
         merge=None if steps.settings.routes_only else merge,
         weights=weights,
         targets=targets,
+        samples=samples,
+        examples=examples,
+        truths=truths,
         page=steps.page(traces, metric, chosen, routes, set_bytes),
     )
 

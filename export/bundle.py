@@ -18,6 +18,14 @@ from a2edit.export.compile import openvino as processor
 from a2edit.export.compile.layers import SUFFIX
 from a2edit.export.edge import graph_file, read_graph
 from a2edit.export.files import read_json
+from a2edit.export.held_out import (
+    BUNDLED_EXAMPLES,
+    BUNDLED_SAMPLES,
+    EXAMPLES_FILE,
+    SAMPLES_FILE,
+    TRUTH_FILE,
+    bundled_truth,
+)
 from a2edit.export.report import report_page
 from a2edit.export.settings import DRAWN_DATA, GIVEN_DATA, BuildSettings, tool_versions
 from a2edit.export.steps.calibrate import read_policy, read_traces
@@ -67,6 +75,7 @@ class Pieces:
         traces: of the calibration set.
         ranges: of quantised denoisers, by their 8-bit type.
         merge: what the runtime merges from; None to leave it out.
+        samples, examples, truths: what engines are verified on, the last by route.
         page: about the routes.
     """
 
@@ -81,6 +90,9 @@ class Pieces:
     traces: Made
     ranges: Mapping[str, Made]
     merge: Made | None
+    samples: Made
+    examples: Made
+    truths: Mapping[str, Made]
     page: Made
 
 
@@ -122,6 +134,10 @@ def _fill(folder: Path, pieces: Pieces, checkpoint: Checkpoint) -> Manifest:
             _place(made.folder / Path(file).name, folder / file)
     if pieces.merge:
         _place(pieces.merge.folder / MERGE_FILE, folder / _MERGE)
+    _place(pieces.samples.folder / SAMPLES_FILE, folder / BUNDLED_SAMPLES)
+    _place(pieces.examples.folder / EXAMPLES_FILE, folder / BUNDLED_EXAMPLES)
+    for route, made in pieces.truths.items():
+        _place(made.folder / TRUTH_FILE, folder / bundled_truth(route))
     found = read_traces(pieces.traces.folder)
     (folder / "calibration").mkdir()
     save_file({"tables": found.tables}, folder / _TABLES)

@@ -15,6 +15,7 @@ from a2edit.calibration.policy import PRESETS
 from a2edit.calibration.routes import RouteLimit
 from a2edit.export.settings import BACKENDS, MATERIALISE, PRECISIONS, BuildSettings
 from a2edit.runtime.commands import Command, Group
+from a2edit.runtime.errors import EngineError
 from a2edit.runtime.sizes import parse_size
 from a2edit.runtime.targets import TARGETS
 
@@ -196,6 +197,48 @@ def inspect(bundle: Path) -> None:
     from a2edit.export.inspect import print_bundle
 
     print_bundle(bundle, Console(highlight=False))
+
+
+@main.command(cls=Command)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--model", help="Its checkpoint, to compute anew what torch makes of the requests.")
+def verify(bundle: Path, model: str | None) -> None:
+    """Check BUNDLE's files, and run its engines on the requests that it was verified on.
+
+    Engines for GPUs that are not here are left out. Exit status 2 if a figure is out of tolerance
+    that the build did not accept.
+    """
+    from a2edit.export.inspect import print_rechecked
+    from a2edit.export.recheck import recheck
+
+    console = Console(highlight=False)
+    _quiet_libraries()
+    with console.status("reading") as status:
+        found = []
+        for figure in recheck(bundle, model, console.print):
+            status.update(f"{figure.target}: {figure.name}")
+            found.append(figure)
+    print_rechecked(found, console)
+    if failed := [figure for figure in found if not figure.passed]:
+        over = "; ".join(f"{it.target} {it.name}: {it.now.over}" for it in failed)
+        raise EngineError(f"{bundle} does not repeat its model here: {over}")
+
+
+@main.command(cls=Command)
+@click.argument("folder", type=click.Path(path_type=Path), default="build")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+def gc(folder: Path, dry_run: bool) -> None:
+    """Remove steps that no bundle in FOLDER needs, and what killed builds left.
+
+    FOLDER is the folder that bundles lie in, or one bundle.  [build]
+    """
+    from a2edit.export.gc import collect
+
+    freed = collect(folder, click.echo, dry_run=dry_run)
+    for thing in freed:
+        click.echo(f"{thing.bytes / 1e6:>10.2f} MB  {thing.path}  {thing.why}")
+    total = sum(thing.bytes for thing in freed) / 1e6
+    click.echo(f"{total:>10.2f} MB {'would be' if dry_run else 'were'} freed")
 
 
 def _quiet_libraries() -> None:

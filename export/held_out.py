@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 SAMPLES_FILE, TRUTH_FILE, EXAMPLES_FILE = (
     f"{name}.safetensors" for name in ("samples", "truth", "examples")
 )
+# Where a bundle has them.
+BUNDLED_SAMPLES, BUNDLED_EXAMPLES = f"verification/{SAMPLES_FILE}", f"verification/{EXAMPLES_FILE}"
 _PICTURES = ("canvas", "mask", "reference")
 
 
@@ -73,6 +75,11 @@ class Truth:
     @property
     def noise(self) -> Array:
         return self.points[0][0]
+
+
+def bundled_truth(route: str) -> str:
+    """Where a bundle has the truth of a route."""
+    return f"verification/truth/{route}.safetensors"
 
 
 def compared_steps(steps: int) -> set[int]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from a2edit.export.recheck import Rechecked
 from a2edit.runtime.bundle import open_bundle
 from a2edit.runtime.engines.pool import DENOISER
 from a2edit.runtime.manifest import EngineEntry, GraphEntry, Manifest
@@ -35,10 +38,44 @@ def print_bundle(folder: Path, console: Console) -> None:
     for target in sorted(manifest.engines):
         console.print(_engines(manifest, target))
         console.print(_routes(manifest, target))
+        verified = manifest.verification.get(target, {})
+        console.print(f"verified by  {verified.get('runner', 'nobody')}", soft_wrap=True)
+        for said in verified.get("accepted", ()):
+            console.print(f"[yellow]accepted     {said}[/]", soft_wrap=True)
     console.print(
         "made with    " + ", ".join(f"{key} {value}" for key, value in manifest.tools.items()),
         soft_wrap=True,
     )
+
+
+def print_rechecked(figures: Sequence[Rechecked], console: Console) -> None:
+    """Figures taken again, a table a target."""
+    for target in sorted({figure.target for figure in figures}):
+        table = plain_table(
+            f"{target}, run here",
+            ("engine",),
+            ("error", "recorded", "allowed", "dB in mask", "needed", ""),
+        )
+        for figure in figures:
+            if figure.target != target:
+                continue
+            said = "" if figure.now.passed else "accepted" if figure.accepted else "OVER"
+            table.add_row(
+                figure.name,
+                f"{figure.now.error:.1e}",
+                f"{figure.before:.1e}",
+                f"{figure.now.tolerance:.0e}",
+                *_picture(figure.now.to_dict()),
+                said,
+            )
+        console.print(table)
+
+
+def _picture(figure: Mapping[str, Any]) -> tuple[str, str]:
+    """The worst PSNR in the mask, and what is needed; nothing where no picture was compared."""
+    if "pictures" not in figure:
+        return "", ""
+    return f"{figure['pictures']['mask']['psnr_db']:.1f}", f"{figure['least_psnr_db']:g}"
 
 
 def _past(manifest: Manifest) -> str:
@@ -82,7 +119,7 @@ def _routes(manifest: Manifest, target: str) -> Table:
     table = plain_table(
         f"Routes for {target}, weights as {variant}",
         ("route",),
-        ("members", "predicted", "error", "allowed", "MB", "experts awake"),
+        ("members", "predicted", "error", "allowed", "PSNR", "MB", "experts awake"),
     )
     for name, route in sorted(manifest.routes.items()):
         weights = manifest.files[manifest.weight_sets[variant][name].file]
@@ -92,6 +129,7 @@ def _routes(manifest: Manifest, target: str) -> Table:
             str(route.members),
             f"{route.predicted_error:.2%}",
             *_figure(manifest, target, "routes", name),
+            _picture(manifest.verification.get(target, {}).get("routes", {}).get(name, {}))[0],
             f"{weights.bytes / 1e6:.1f}",
             " ".join(map(str, sorted(active))),
         )

@@ -18,7 +18,7 @@ from a2edit.runtime.tensors import pick_tensors
 if TYPE_CHECKING:
     from a2edit.export.chain import Made
     from a2edit.export.targets import TargetPlan
-    from a2edit.runtime.targets import Precision
+    from a2edit.runtime.targets import Precision, Target
 
 
 @contextmanager
@@ -60,13 +60,18 @@ def _loaded(spec: GraphSpec, path: Path, plan: TargetPlan, precision: Precision)
 
 def runs_here(plan: TargetPlan) -> bool:
     """Whether this machine is what the engines were made for."""
-    if plan.target.device == "cpu":
+    return is_here(plan.target)
+
+
+def is_here(target: Target) -> bool:
+    """Whether this machine has a target's processor."""
+    if target.device == "cpu":
         return True
     from a2edit.runtime.engines.cuda import capability
     from a2edit.runtime.errors import TargetError
 
     try:
-        return capability() == plan.target.capability
+        return capability() == target.capability
     except TargetError:
         return False
 

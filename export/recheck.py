@@ -1,0 +1,153 @@
+"""A bundle's engines run again, beside the figures that its build wrote down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2edit.export.held_out import (
+    BUNDLED_EXAMPLES,
+    BUNDLED_SAMPLES,
+    HeldOut,
+    Truth,
+    bundled_truth,
+    read_examples,
+    read_held_out,
+    read_truth,
+    truth_of,
+)
+from a2edit.export.quality import Figure, graph_figure, route_figure
+from a2edit.export.steps.runner import is_here
+from a2edit.runtime.bundle import Bundle, open_bundle
+from a2edit.runtime.engines.pool import DENOISER, EnginePool
+from a2edit.runtime.errors import BundleError
+from a2edit.runtime.manifest import RouteEntry
+from a2edit.runtime.targets import TARGETS
+
+Truths = Callable[[str, RouteEntry], list[Truth]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rechecked:
+    """One figure, taken again.
+
+    Attributes:
+        target: whose engine.
+        name: "<graph>" or "route <name>".
+        now: measured here, beside what the build allowed.
+        before: the relative error that the manifest has.
+        accepted: whether the build went on although it was out of tolerance.
+    """
+
+    target: str
+    name: str
+    now: Figure
+    before: float
+    accepted: bool
+
+    @property
+    def passed(self) -> bool:
+        return self.now.passed or self.accepted
+
+
+def recheck(folder: Path, model: str | None, note: Callable[[str], None]) -> Iterator[Rechecked]:
+    """Every engine of a bundle that this machine can run, on the bundle's held-out requests.
+
+    Args:
+        folder: of the bundle; every file's hash is compared first.
+        model: the checkpoint, to compute the truth anew; None takes what the bundle brings.
+        note: told of targets that this machine cannot run.
+
+    Raises:
+        BundleError: damaged, or not of `model`.
+        CheckpointError: `model` is missing or broken.
+    """
+    bundle = open_bundle(folder)
+    truths = _bundled(bundle) if model is None else _anew(bundle, model)
+    samples = read_held_out(bundle.path(BUNDLED_SAMPLES))
+    for target in sorted(bundle.manifest.engines):
+        if not is_here(TARGETS[target]):
+            runner = bundle.manifest.verification[target]["runner"]
+            note(f"{target}: there is no such GPU here; its figures were taken by {runner}")
+            continue
+        pool = EnginePool(bundle, TARGETS[target].device)
+        try:
+            yield from _target(bundle, target, pool, samples, truths)
+        finally:
+            pool.close()
+
+
+def _target(
+    bundle: Bundle, target: str, pool: EnginePool, samples: list[HeldOut], truths: Truths
+) -> Iterator[Rechecked]:
+    manifest = bundle.manifest
+    recorded = manifest.verification[target]
+    accepted = {said.partition(":")[0] for said in recorded.get("accepted", ())}
+
+    def beside(name: str, now: Figure, before: Mapping[str, Any]) -> Rechecked:
+        return Rechecked(target, name, now, before["relative_error"], name in accepted)
+
+    examples = read_examples(bundle.path(BUNDLED_EXAMPLES))
+    for name, before in sorted(recorded["graphs"].items()):
+        now = graph_figure(pool.get(name), examples[name], before["tolerance"])
+        yield beside(name, now, before)
+    for name, before in sorted(recorded["routes"].items()):
+        if pool.baked:
+            denoiser = pool.get(f"{DENOISER}.{name}")
+        else:
+            denoiser = pool.get(DENOISER)
+            denoiser.bind(bundle.weight_set(name, pool.variant))
+        figure, _ = route_figure(
+            denoiser,
+            pool.get("vae_decoder"),
+            samples,
+            truths(name, manifest.routes[name]),
+            tolerance=before["tolerance"],
+            least_psnr_db=before["least_psnr_db"],
+        )
+        yield beside(f"route {name}", figure, before)
+
+
+def _bundled(bundle: Bundle) -> Truths:
+    return lambda name, _: read_truth(bundle.path(bundled_truth(name)))
+
+
+def _anew(bundle: Bundle, model: str) -> Truths:
+    """The truth from the checkpoint that the bundle was built of."""
+    import torch
+
+    from a2edit.calibration.samples import EncodedSample
+    from a2edit.export.source import Source
+    from a2edit.model.checkpoint import find_checkpoint
+
+    source = Source(find_checkpoint(model))
+    wanted = bundle.manifest.model.checkpoint_hash
+    if source.hash != wanted:
+        raise BundleError(
+            f"{str(bundle.folder)!r} was built of another checkpoint ({wanted[:16]}…) than "
+            f"{model} ({source.hash[:16]}…): give the one that it was built of"
+        )
+
+    def truths(_: str, route: RouteEntry) -> list[Truth]:
+        table: NDArray[np.float32] = np.array(route.table, np.float32)
+        return [
+            truth_of(
+                source.checkpoint,
+                source.graphs,
+                EncodedSample(
+                    sample.category,
+                    {name: torch.from_numpy(array) for name, array in sample.feeds.items()},
+                    sample.table,
+                ),
+                seed,
+                table,
+            )
+            for seed, sample in enumerate(read_held_out(bundle.path(BUNDLED_SAMPLES)))
+        ]
+
+    return truths
