@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors.numpy import save_file
+import numpy as np
+from safetensors.numpy import load_file, save_file
 
 from a2edit.export.chain import Made, file_hash
 from a2edit.export.compile import compiler_version, engine_file
@@ -18,6 +19,7 @@ from a2edit.export.compile import openvino as processor
 from a2edit.export.compile.layers import SUFFIX
 from a2edit.export.edge import graph_file, read_graph
 from a2edit.export.files import read_json
+from a2edit.export.gallery import Shown
 from a2edit.export.held_out import (
     BUNDLED_EXAMPLES,
     BUNDLED_SAMPLES,
@@ -25,12 +27,16 @@ from a2edit.export.held_out import (
     SAMPLES_FILE,
     TRUTH_FILE,
     bundled_truth,
+    read_held_out,
+    read_truth,
 )
-from a2edit.export.report import report_page
+from a2edit.export.quality import target_panel
+from a2edit.export.report import Report, report_page
 from a2edit.export.settings import DRAWN_DATA, GIVEN_DATA, BuildSettings, tool_versions
 from a2edit.export.steps.calibrate import read_policy, read_traces
 from a2edit.export.steps.merge import MERGE_FILE, read_merge_entry
 from a2edit.export.steps.page import PAGE_FILE
+from a2edit.export.steps.verified import PICTURES_FILE
 from a2edit.runtime.manifest import (
     CalibrationEntry,
     EngineEntry,
@@ -153,15 +159,44 @@ def _fill(folder: Path, pieces: Pieces, checkpoint: Checkpoint) -> Manifest:
     precision = _precision(pieces, checkpoint)
     _place(pieces.page.folder / PAGE_FILE, folder / "report" / PAGE_FILE)
     page = report_page(
-        checkpoint.config.name,
-        {path.relative_to(folder).as_posix(): size for path, size in sizes.items()},
-        pieces.routes,
-        verification,
-        precision,
-        tool_versions(),
+        Report(
+            name=checkpoint.config.name,
+            sizes={path.relative_to(folder).as_posix(): size for path, size in sizes.items()},
+            routes=pieces.routes,
+            verification=verification,
+            precision=precision,
+            tools=tool_versions(),
+            shown=_shown(pieces),
+        )
     )
     (folder / "report/index.html").write_text(page, encoding="utf-8")
     return _manifest(folder, pieces, checkpoint, verification, precision)
+
+
+def _shown(pieces: Pieces) -> list[Shown]:
+    """Every held-out request as its nearest route paints it, on every target."""
+    tables = np.stack([route.table for route in pieces.routes])
+    painted = {
+        built.plan.target.name: load_file(built.verified.folder / PICTURES_FILE)
+        for built in pieces.targets
+    }
+    rows = []
+    for place, sample in enumerate(read_held_out(pieces.samples.folder / SAMPLES_FILE)):
+        nearest = int(pieces.metric.errors(sample.table[None], tables)[0].argmin())
+        route = pieces.routes[nearest].name
+        truth = read_truth(pieces.truths[route].folder / TRUTH_FILE)[place].pixels
+        rows.append(
+            Shown(
+                category=sample.category,
+                route=route,
+                scene=target_panel(sample.canvas, len(truth)),
+                mask=target_panel(sample.mask, len(truth)),
+                reference=sample.reference,
+                truth=truth,
+                painted={target: found[f"{route}.{place}"] for target, found in painted.items()},
+            )
+        )
+    return rows
 
 
 def _manifest(

@@ -152,6 +152,28 @@ def share_bars(rows: Mapping[str, tuple[float, int]], x_label: str, unit: str) -
     return _chart(parts, x_label, down + 50)
 
 
+def error_bars(rows: Mapping[str, tuple[float, float]], x_label: str) -> str:
+    """A bar a name, from 0, with a thin one of a second figure below it."""
+    left, tall, right, width = 300.0, 22.0, 60.0, 760.0
+    across, down = width - left - right, tall * len(rows)
+    most = max((value for pair in rows.values() for value in pair), default=0) or 1.0
+    step, parts = _nice(most / 5), []
+    for place in range(int(most / step) + 1):
+        at = left + across * place * step / most
+        parts.append(tag("line", x1=at, x2=at, y1=6.0, y2=6 + down, class_="grid"))
+        parts.append(_words(percent(place * step), at, down + 22, "tick middle"))
+    for place, (name, (first, second)) in enumerate(rows.items()):
+        top = 6 + place * tall
+        told = title(f"{name}: {percent(first)}, {percent(second)}")
+        for value, kind, y, height in ((first, "mean", 4, 9), (second, "p95", 14, 4)):
+            parts.append(tag("rect", told, x=left, y=top + y, height=float(height),
+                             width=across * value / most, class_=f"bar {kind}"))  # fmt: skip
+        parts.append(_words(name, left - 8, top + 15, "tick end"))
+        parts.append(_words(percent(first), left + across * first / most + 6, top + 13, "tick"))
+    parts.append(_words(x_label, left + across / 2, down + 42, "label middle"))
+    return _chart(parts, x_label, down + 50, width)
+
+
 def legend(lines: Sequence[Line]) -> str:
     """The names of lines beside a stroke of each."""
     return tag(
@@ -166,9 +188,10 @@ def legend(lines: Sequence[Line]) -> str:
     )  # fmt: skip
 
 
-def _chart(parts: Sequence[str], label: str, height: float = _HEIGHT) -> str:
-    box = f"0 0 {number(_WIDTH)} {number(height)}"
-    return tag("svg", "".join(parts), viewBox=box, class_="chart", role="img", aria_label=label)
+def _chart(parts: Sequence[str], label: str, height: float = _HEIGHT, width: float = _WIDTH) -> str:
+    box = f"0 0 {number(width)} {number(height)}"
+    kind = "chart" if width == _WIDTH else "chart broad"
+    return tag("svg", "".join(parts), viewBox=box, class_=kind, role="img", aria_label=label)
 
 
 def _frame(x_label: str, y_label: str) -> str:

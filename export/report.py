@@ -6,81 +6,165 @@ Nothing in it depends on when or how fast the build ran, so that rebuilds repeat
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from a2edit.export.style import page, table
-from a2edit.export.svg import text
+from a2edit.export.charts import Line, error_bars, legend
+from a2edit.export.gallery import Shown, gallery
+from a2edit.export.style import page, table, tiles
+from a2edit.export.svg import percent, tag, text
 
 if TYPE_CHECKING:
     from a2edit.calibration.routes import Route
 
+_SHOWN_LAYERS = 24
 _ERRORS = (
-    "Errors are relative to the PyTorch model with unmerged experts: ‖engine − truth‖ / ‖truth‖; "
-    "a route's is the largest velocity error over three noise levels."
+    "Errors are relative to the PyTorch model in fp32 with unmerged experts: ‖engine − truth‖ / "
+    "‖truth‖; a route's is the largest velocity error over three noise levels. Pictures are "
+    "compared at the end of the whole loop, as the decoder gives them, before they are laid over "
+    "the source: outside of the mask an edit is the source itself. All of it on requests that "
+    "nothing was calibrated on; figures are the worst of them."
 )
 _ROUTES = (
     "How far requests are from these routes, and what more of them would bring, is in <a "
     'href="routes.html">routes.html</a>.'
 )
+_LAYERS = (
+    "Every routed linear at the loop's last step. Its own error is taken against torch's linear on "
+    "the very input that it got here; the total one has what came before it too."
+)
 
 
-def report_page(
-    name: str,
-    sizes: Mapping[str, int],
-    routes: Sequence[Route],
-    verification: Mapping[str, Any],
-    precision: Mapping[str, Any],
-    tools: Mapping[str, str],
-) -> str:
-    """The page.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What the page tells.
 
-    Args:
+    Attributes:
         name: of the model.
         sizes: bytes of every file of the bundle.
         routes: with their tables.
-        verification: relative errors and tolerances by target, then by graph and by route.
-        precision: as in the manifest.
-        tools: versions.
+        verification, precision, tools: as in the manifest.
+        shown: pictures of held-out requests.
     """
-    total = sum(sizes.values())
+
+    name: str
+    sizes: Mapping[str, int]
+    routes: Sequence[Route]
+    verification: Mapping[str, Any]
+    precision: Mapping[str, Any]
+    tools: Mapping[str, str]
+    shown: Sequence[Shown]
+
+
+def report_page(report: Report) -> str:
+    """The page."""
+    total = sum(report.sizes.values()) / 1e6
+    about = {name: kinds["dit"] for name, kinds in report.precision["targets"].items()}
+    figures = [*_worst(report), ("routes", str(len(report.routes))), ("MB", f"{total:,.1f}")]
     parts = [
-        f"<h1>{text(name)}</h1><p>{len(routes)} routes, {total / 1e6:.1f} MB. {_ERRORS}</p>",
+        f"<h1>{text(report.name)}</h1><p>{_ERRORS}</p>",
+        tiles([(name, value) for name, value in figures]),
+        "<h2>Pictures</h2>",
+        gallery(report.shown, about),
     ]
-    for target, figures in sorted(verification.items()):
-        computed = precision["targets"][target]
-        parts += [
-            f"<h2>{text(target)}: routes</h2><p>{_ROUTES}</p>",
-            table(
-                ["route", "members", "predicted error", "measured error", "allowed"],
-                [
-                    [
-                        route.name,
-                        str(route.members),
-                        f"{route.predicted_error:.2%}",
-                        *_figure(figures["routes"].get(route.name)),
-                    ]
-                    for route in routes
-                ],
-            ),
-            f"<h2>{text(target)}: graphs</h2>",
-            table(
-                ["graph", "precision", "measured error", "allowed"],
-                [
-                    [graph, computed[graph], *_figure(figures["graphs"].get(graph))]
-                    for graph in sorted(computed)
-                ],
-            ),
-        ]
+    for target in sorted(report.verification):
+        parts += _target(report, target)
     parts += [
         "<h2>Files</h2>",
-        table(["file", "kB"], [[file, f"{size / 1e3:,.0f}"] for file, size in sizes.items()]),
+        table(
+            ["file", "kB"], [[file, f"{size / 1e3:,.0f}"] for file, size in report.sizes.items()]
+        ),
         "<h2>Made with</h2>",
-        table(["tool", "version"], [[tool, found] for tool, found in sorted(tools.items())]),
+        table(["tool", "version"], [[tool, found] for tool, found in sorted(report.tools.items())]),
     ]
-    return page(name, parts)
+    return page(report.name, parts)
 
 
-def _figure(entry: Mapping[str, float] | None) -> tuple[str, str]:
-    if entry is None:
-        return "see routes", ""
-    return f"{entry['relative_error']:.1e}", f"{entry['tolerance']:.0e}"
+def _worst(report: Report) -> list[tuple[str, str]]:
+    """Of every target the largest velocity error and the worst picture in the mask."""
+    found = []
+    for target, figures in sorted(report.verification.items()):
+        routes = figures["routes"].values()
+        error = max(figure["relative_error"] for figure in routes)
+        worst = min(figure["pictures"]["mask"]["psnr_db"] for figure in routes)
+        found.append((f"{target}: largest velocity error", percent(error)))
+        found.append((f"{target}: worst picture in the mask", f"{worst:.1f} dB"))
+    return found
+
+
+def _target(report: Report, target: str) -> list[str]:
+    figures, kinds = report.verification[target], report.precision["targets"][target]
+    parts = [
+        f"<h2>{text(target)}, {text(kinds['dit'])}</h2>",
+        f"<p>Run by {text(figures['runner'])}.</p>",
+    ]
+    if accepted := figures.get("accepted"):
+        listed = "".join(tag("li", text(said)) for said in accepted)
+        parts.append(f'<div class="over"><b>Accepted out of tolerance</b><ul>{listed}</ul></div>')
+    parts += [
+        f"<h3>Routes</h3><p>{_ROUTES}</p>",
+        table(
+            [
+                *("route", "members", "predicted error", "measured", "allowed"),
+                *("PSNR in mask", "needed", "around it", "outside", "SSIM in mask"),
+            ],
+            [_route(route, figures["routes"][route.name]) for route in report.routes],
+        ),
+        "<h3>Graphs</h3>",
+        table(
+            ["graph", "precision", "measured", "allowed", "products, as compiled"],
+            [
+                [
+                    graph,
+                    kind,
+                    *_figure(figures["graphs"].get(graph)),
+                    _products(report.precision["products"][target], graph),
+                ]
+                for graph, kind in sorted(kinds.items())
+            ],
+        ),
+    ]
+    if layers := figures.get("layers"):
+        parts += [f"<h3>Error per layer</h3><p>{_LAYERS}</p>", _layers(layers)]
+    return parts
+
+
+def _route(route: Route, figure: Mapping[str, Any]) -> list[str]:
+    zones = figure["pictures"]
+    psnr = {zone: f"{found['psnr_db']:.1f} dB" for zone, found in zones.items()}
+    return [
+        route.name,
+        str(route.members),
+        f"{route.predicted_error:.2%}",
+        *_figure(figure),
+        psnr["mask"],
+        f"{figure['least_psnr_db']:g} dB",
+        psnr.get("band", ""),
+        psnr.get("outside", ""),
+        f"{zones['mask']['ssim']:.4f}",
+    ]
+
+
+def _products(products: Mapping[str, Any], graph: str) -> str:
+    """The counts of a graph's engine, or of its first where every route has one."""
+    found = next(found for name, found in products.items() if name.partition(".")[0] == graph)
+    counted = [
+        f"{count} {kind} {types}"
+        for kind in ("linear", "convolution", "attention")
+        for types, count in found[kind].items()
+    ]
+    return ", ".join(counted)
+
+
+def _layers(layers: Sequence[Mapping[str, Any]]) -> str:
+    rows = {layer["name"]: (layer["own"], layer["total"]) for layer in layers[:_SHOWN_LAYERS]}
+    lines = [Line("own error", [], "mean"), Line("total error", [], "p95")]
+    rest = len(layers) - len(rows)
+    more = f'<p class="soft">{rest} more have smaller ones.</p>' if rest else ""
+    return legend(lines) + error_bars(rows, "relative error of the linear's output") + more
+
+
+def _figure(figure: Mapping[str, float] | None) -> tuple[str, str]:
+    if figure is None:
+        return "", ""
+    return f"{figure['relative_error']:.1e}", f"{figure['tolerance']:.0e}"

@@ -43,6 +43,14 @@ tr.chosen td { font-weight: 650 }
 figure { margin: 0; min-width: 0 } figcaption { margin-bottom: .5rem }
 figcaption span { display: block; color: var(--soft); font-size: .85rem }
 svg.chart { display: block; width: 100%; max-width: 34rem; margin: 0 auto }
+svg.chart.broad { max-width: 56rem; margin: 0 }
+h3 { margin: 1.4rem 0 .5rem; font-size: 1rem } h3 span { color: var(--soft); font-weight: 400 }
+.shots { display: grid; gap: .7rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)) }
+.shots img { display: block; width: 100%; border-radius: 6px; background: var(--line);
+  image-rendering: pixelated }
+.shots figcaption { margin: .25rem 0 0; font-size: .85rem }
+.over { border: 1px solid var(--two); border-radius: 10px; padding: .6rem .9rem; max-width: 46rem }
+.over b { color: var(--two) } .over ul { margin: .3rem 0 0; padding-left: 1.1rem }
 svg.map { display: block; width: 100%; max-width: 17rem }
 svg.stroke { width: 22px; height: 10px; margin-right: .4rem }
 .legend { margin: 0 0 .4rem; font-size: .85rem }
@@ -55,7 +63,7 @@ svg .middle { text-anchor: middle } svg .end { text-anchor: end }
 .grid { stroke: var(--line) }
 .line { fill: none; stroke-width: 2 } .dot { stroke: var(--card); stroke-width: 1 }
 .line.mean { stroke: var(--one) } .dot.mean, .bar.mean { fill: var(--one) }
-.line.p95 { stroke: var(--two) } .dot.p95 { fill: var(--two) }
+.line.p95 { stroke: var(--two) } .dot.p95, .bar.p95 { fill: var(--two) }
 .line.other { stroke-dasharray: 5 4 }
 .mark { stroke-width: 1.5 } .mark.limit { stroke: var(--three); stroke-dasharray: 6 3 }
 .mark.chosen { stroke: var(--ink); stroke-dasharray: 2 3 }
