@@ -138,8 +138,14 @@ _FROM_LOG = click.option(
     metavar="N",
     help="Weight sets and engines that are made at a time; memory grows with it.",
 )
+@click.option("--dry-run", is_flag=True, help="Only print what would be made, and its size.")
 def engines(
-    model: str, out: Path | None, logs: tuple[Path, ...], routes_budget: str | None, **options: Any
+    model: str,
+    out: Path | None,
+    logs: tuple[Path, ...],
+    routes_budget: str | None,
+    dry_run: bool,
+    **options: Any,
 ) -> None:
     """Checkpoint → graphs, routes, weight sets, engines, verified, in one folder.
 
@@ -150,6 +156,12 @@ def engines(
     out = out or Path("build") / Path(model).name
     budget = parse_size(routes_budget) if routes_budget is not None else None
     settings = BuildSettings(model=model, out=out, from_log=logs, routes_budget=budget, **options)
+    if dry_run:
+        from a2edit.export.plan import plan_build, print_plan
+
+        _quiet_libraries()
+        print_plan(plan_build(settings), Console(highlight=False))
+        return
     started = time.perf_counter()
     console = Console(stderr=True, highlight=False)
     _quiet_libraries()

@@ -208,7 +208,7 @@ def _products(weight: ir.Value) -> list[ir.Node]:
         for node, _ in values.pop().uses():
             if node.op_type == "MatMul":
                 found.append(node)
-            elif node.op_type in _WRAPPERS | {"Transpose"}:
+            elif node.op_type in _WRAPPERS | {"Transpose", "Unsqueeze"}:
                 values.extend(node.outputs)
     return found
 

@@ -143,15 +143,35 @@ def save_shared(
     Raises:
         CheckpointError: a parameter is missing, damaged or of another shape.
     """
-    shared = {name: it for name, it in shared_parameters(outline).items() if not without(name)}
+    files = _part_files(outline, folder)
+    specs = [spec for spec in shared_specs(outline, folder) if not without(spec.name)]
+    with TensorFile(path, specs) as file:
+        for name in sorted(spec.name for spec in specs):
+            part, _, own = name.partition(".")
+            file.write(name, array_of(files[part].read(own)))
+
+
+def shared_specs(outline: Checkpoint, folder: Path) -> list[TensorSpec]:
+    """What `save_shared` would write of all there is, from the heads of the checkpoint's files.
+
+    Raises:
+        CheckpointError: a parameter is missing, damaged or of another shape.
+    """
+    files, shared = _part_files(outline, folder), shared_parameters(outline)
+    dtypes = {}
+    for name in shared:
+        part, _, own = name.partition(".")
+        dtypes[name] = files[part].dtype(own)
+    return parameter_specs(shared, dtypes)
+
+
+def _part_files(outline: Checkpoint, folder: Path) -> dict[str, PartFiles]:
     modules = outline.modules()
-    parts = {name.partition(".")[0] for name in shared}
-    files = {part: PartFiles.of(folder / FOLDERS[part], modules[part]) for part in sorted(parts)}
-    owned = {name: (files[name.partition(".")[0]], name.partition(".")[2]) for name in shared}
-    dtypes = {name: part.dtype(own) for name, (part, own) in owned.items()}
-    with TensorFile(path, parameter_specs(shared, dtypes)) as file:
-        for name, (part, own) in sorted(owned.items()):
-            file.write(name, array_of(part.read(own)))
+    return {
+        part: PartFiles.of(folder / FOLDERS[part], modules[part])
+        for part in sorted(modules)
+        if part != "experts"
+    }
 
 
 def parameter_specs(

@@ -19,6 +19,8 @@ from a2edit.runtime.merge import RouteMerger
 if TYPE_CHECKING:
     from a2edit.calibration.routes import Route
     from a2edit.export.source import Source
+    from a2edit.model.part_files import PartFiles
+    from a2edit.model.peft_files import ExpertFiles
 
 MERGE_FILE = "merge.safetensors"
 PARTS = ("weight", "A", "B")  # of each linear in it
@@ -32,26 +34,13 @@ def save_merge_source(folder: Path, source: Source, ranges: Path | None = None) 
     Raises:
         CheckpointError: a weight or an expert is missing, damaged or of another shape.
     """
-    from a2edit.export.weights import TensorFile, array_of, dtype_name
-    from a2edit.model.checkpoint import FOLDERS
-    from a2edit.model.part_files import PartFiles
-    from a2edit.model.peft_files import ExpertFiles
+    from a2edit.export.weights import TensorFile, array_of
 
-    outline = source.outline
-    config, linears = outline.config, outline.linears
-    base = PartFiles.of(source.folder / FOLDERS["transformer"], outline.transformer)
-    experts = ExpertFiles.of(
-        source.folder / "experts", linears, config.num_experts, config.rank, config.alpha
-    )
+    config, linears = source.outline.config, source.outline.linears
+    base, experts = _files(source)
     smooth = read_smooth(ranges) if ranges else {}
     specs = [TensorSpec(name, "float32", array.shape) for name, array in smooth.items()]
-    for linear in linears:
-        out, inner = linear.out_features, linear.in_features
-        kinds = base.dtype(f"{linear.name}.weight"), *experts.dtypes(linear.name)
-        many = len(experts.files)
-        shapes = (out, inner), (many, config.rank, inner), (many, out, config.rank)
-        for part, kind, shape in zip(PARTS, kinds, shapes, strict=True):
-            specs.append(TensorSpec(f"{linear.name}.{part}", dtype_name(kind), shape))
+    specs += merge_specs(source)
     with TensorFile(folder / MERGE_FILE, specs) as file:
         for name, array in smooth.items():
             file.write(name, array)
@@ -61,6 +50,38 @@ def save_merge_source(folder: Path, source: Source, ranges: Path | None = None) 
                 file.write(f"{linear.name}.{part}", array_of(tensor))
     blocks = {linear.name: linear.block for linear in linears}
     write_json(folder / "merge.json", {"scale": config.alpha / config.rank, "blocks": blocks})
+
+
+def merge_specs(source: Source) -> list[TensorSpec]:
+    """What is merged from, without factors of 8-bit linears: as the files' heads say it is stored.
+
+    Raises:
+        CheckpointError: a weight or an expert is missing, damaged or of another shape.
+    """
+    from a2edit.export.weights import dtype_name
+
+    base, experts = _files(source)
+    many, rank, specs = len(experts.files), source.outline.config.rank, []
+    for linear in source.outline.linears:
+        out, inner = linear.out_features, linear.in_features
+        kinds = base.dtype(f"{linear.name}.weight"), *experts.dtypes(linear.name)
+        shapes = (out, inner), (many, rank, inner), (many, out, rank)
+        for part, kind, shape in zip(PARTS, kinds, shapes, strict=True):
+            specs.append(TensorSpec(f"{linear.name}.{part}", dtype_name(kind), shape))
+    return specs
+
+
+def _files(source: Source) -> tuple[PartFiles, ExpertFiles]:
+    from a2edit.model.checkpoint import FOLDERS
+    from a2edit.model.part_files import PartFiles
+    from a2edit.model.peft_files import ExpertFiles
+
+    outline = source.outline
+    config, folder = outline.config, source.folder
+    base = PartFiles.of(folder / FOLDERS["transformer"], outline.transformer)
+    return base, ExpertFiles.of(
+        folder / "experts", outline.linears, config.num_experts, config.rank, config.alpha
+    )
 
 
 def read_merge_entry(folder: Path, file: str) -> MergeEntry:

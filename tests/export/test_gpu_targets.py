@@ -106,6 +106,9 @@ def test_targets_with_equal_types_share_graphs_and_weights(gpu_bundle: Bundle) -
     )
     for target, figures in manifest.verification.items():
         assert figures["runner"] == "onnxruntime, the same graphs"
+        layers = figures["layers"]
+        assert len(layers) == manifest.precision["routed_linears"]
+        assert 1e-3 < layers[0]["own"] < 0.3
         assert set(figures["routes"]) == set(manifest.routes)
         for name, figure in figures["routes"].items():
             # the types really cost something, and not too much
