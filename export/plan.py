@@ -6,27 +6,30 @@ add to an engine's parameters is a guess by the number of modules (`_ENGINE`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from a2edit.export.held_out import compared_steps
 from a2edit.export.inspect import plain_table
 from a2edit.export.settings import BuildSettings
 from a2edit.export.source import DIT, GRAPH_NAMES, Source
+from a2edit.export.steps.calibrate import VERIFY_SAMPLES
 from a2edit.export.targets import TargetPlan, target_plans
 
 if TYPE_CHECKING:
     from a2edit.calibration.policy import GraphPolicy
     from a2edit.model.checkpoint import Checkpoint
     from a2edit.model.graphs import GraphModule
+    from a2edit.runtime.engines.base import TensorSpec
 
 # Bytes a module adds to an ONNX file, and to an engine beside its parameters.
 _ONNX, _ENGINE = 900, 4000
 # What a graph's modules have and the graph does not read: the other half, SigLIP's pooling head.
 _UNUSED = {
-    "vae_encoder": ("vae.decoder.",),
+    "vae_encoder": ("vae.decoder.", "vae.deblock."),
     "vae_decoder": ("vae.encoder.",),
     "image_encoder": ("encoder.head.", "encoder.vision_model.head."),
 }
@@ -44,11 +47,25 @@ class Item:
     name: str
     variant: str  # or a target, of an engine
     count: int
-    bytes: int  # of each
+    bytes: int  # of each, at most
+    least: int | None = None  # of each, where that is not known before the build
 
     @property
     def total(self) -> int:
         return self.count * self.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """How many parameters an engine holds.
+
+    Attributes:
+        wide: those that are never in 8 bits.
+        narrow: those that may be, with 8-bit weights only.
+    """
+
+    wide: int
+    narrow: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +113,22 @@ def plan_build(settings: BuildSettings) -> Plan:
     }
     sets = {variant: set_bytes(outline, how) for variant, how in variants[DIT].items()}
     routes = route_count(settings, max(sets.values()))
-    shared = sum(spec.nbytes for spec in shared_specs(outline, source.folder))
-    items = [Item("file", "graphs/shared.safetensors", "", 1, shared)]
+    items = [
+        Item("file", f"graphs/{file}", "", 1, size)
+        for file, size in shared_bytes(
+            shared_specs(outline, source.folder), narrow=settings.preset == "small"
+        ).items()
+    ]
     if not settings.routes_only:
-        merge = sum(spec.nbytes for spec in merge_specs(source))
+        merge = file_bytes(merge_specs(source))
         items.append(Item("file", "weights/merge.safetensors", "", 1, merge))
     for name, found in variants.items():
         size = _ONNX * len(list(graphs[name].modules()))
         items += [Item("graph", name, variant, 1, size) for variant in found]
-    items += [Item("weights", "route", variant, routes, size) for variant, size in sets.items()]
+    for variant, how in variants[DIT].items():
+        least = least_set_bytes(outline, how) if how.quantised else None
+        items.append(Item("weights", "route", variant, routes, sets[variant], least))
+    items.append(Item("file", "verification/", "", 1, verification_bytes(outline, graphs, routes)))
     engines = []
     for plan in plans:
         for name, policy in plan.policies.items():
@@ -120,32 +144,76 @@ def plan_build(settings: BuildSettings) -> Plan:
     return Plan(plans, routes, [*items, *engines], peak, job)
 
 
-def graph_parameters(outline: Checkpoint, graph: GraphModule) -> int:
+def shared_bytes(specs: Sequence[TensorSpec], *, narrow: bool) -> dict[str, int]:
+    """The files of parameters that no route changes; where `narrow`, some as 8 bits and a scale."""
+    from a2edit.export.onnx_export import SHARED_FILE
+    from a2edit.export.weight_only import WEIGHT_ONLY_FILE, is_weight_only, weight_only_specs
+
+    eight = [spec for spec in specs if narrow and is_weight_only(spec.name)]
+    files = {SHARED_FILE: file_bytes([spec for spec in specs if spec not in eight])}
+    if eight:
+        files[WEIGHT_ONLY_FILE] = file_bytes(weight_only_specs(eight))
+    return files
+
+
+def file_bytes(specs: Sequence[TensorSpec]) -> int:
+    """A safetensors file of these tensors, its head included."""
+    from a2edit.export.weights import tensor_header
+
+    return len(tensor_header(specs)) + sum(spec.nbytes for spec in specs)
+
+
+def graph_parameters(outline: Checkpoint, graph: GraphModule) -> Constants:
     """Parameters of a graph that are constants of its engines: neither routed nor unused."""
-    routed = {f"transformer.{linear.name}.weight" for linear in outline.linears}
-    return sum(
-        parameter.numel()
-        for name, parameter in graph.named_parameters()
-        if name not in routed and not name.startswith(_UNUSED.get(graph.graph_name, ("-",)))
-    )
+    from a2edit.export.weight_only import is_weight_only
+    from a2edit.export.weights import shared_parameters
+
+    names = {id(parameter): name for name, parameter in shared_parameters(outline).items()}
+    wide = narrow = 0
+    for own, parameter in graph.named_parameters():
+        name = names.get(id(parameter))
+        if name is None or own.startswith(_UNUSED.get(graph.graph_name, ("-",))):
+            continue
+        if is_weight_only(name):
+            narrow += parameter.numel()
+        else:
+            wide += parameter.numel()
+    return Constants(wide, narrow)
 
 
 def set_bytes(outline: Checkpoint, policy: GraphPolicy) -> int:
-    """A route's weights, at least: which linears keep high precision the build finds out."""
-    wide = 4 if policy.rest == "fp32" else 2
+    """A route's weights, at most: as if all linears kept high precision."""
     weights = sum(linear.in_features * linear.out_features for linear in outline.linears)
-    if not policy.quantised:
-        return wide * weights
-    return weights + wide * sum(linear.out_features for linear in outline.linears)
+    return (4 if policy.rest == "fp32" else 2) * weights
 
 
-def engine_bytes(parameters: int, policy: GraphPolicy, device: str) -> int:
+def least_set_bytes(outline: Checkpoint, policy: GraphPolicy) -> int:
+    """A route's 8-bit weights, at least: which linears keep high precision the build finds out."""
+    scale = 4 if policy.rest == "fp32" else 2
+    return sum(it.out_features * (it.in_features + scale) for it in outline.linears)
+
+
+def verification_bytes(outline: Checkpoint, graphs: Mapping[str, GraphModule], routes: int) -> int:
+    """Held-out requests, what torch makes of them on every route, examples of every graph."""
+    config = outline.config
+    (height, width), reference = config.canvas, outline.reference_size
+    latents, *context = graphs[DIT].example_inputs()
+    picture = 3 * config.size**2
+    sample = 4 * sum(it.numel() for it in context) + 4 * height * width + 3 * reference**2
+    points = len(compared_steps(config.steps))
+    truth = points * 2 * latents.nbytes + picture
+    examples = sum(
+        tensor.nbytes for name in graphs if name != DIT for tensor in graphs[name].example_inputs()
+    )
+    outputs = 4 * sum(it.numel() for it in context) + picture
+    return VERIFY_SAMPLES * (sample + routes * truth) + examples + outputs
+
+
+def engine_bytes(constants: Constants, policy: GraphPolicy, device: str) -> int:
     """An engine's constants: a CPU's stay fp32, a GPU's have the graph's types."""
-    if device == "cpu":
-        return 4 * parameters
-    if policy.weight_only:
-        return parameters
-    return (4 if policy.rest == "fp32" else 2) * parameters
+    wide = 4 if device == "cpu" or policy.rest == "fp32" else 2
+    narrow = 1 if policy.weight_only else wide
+    return wide * constants.wide + narrow * constants.narrow
 
 
 def checkpoint_bytes(outline: Checkpoint) -> int:
@@ -170,13 +238,14 @@ def print_plan(plan: Plan, console: Console) -> None:
     console.print(targets)
     made = plain_table("Bundle", ("", "name", "for"), ("count", "MB each", "MB"))
     for item in plan.items:
-        sizes = f"{item.bytes / 1e6:,.2f}", f"{item.total / 1e6:,.2f}"
+        least = "" if item.least is None else f"{item.least / 1e6:,.2f} to "
+        sizes = f"{least}{item.bytes / 1e6:,.2f}", f"{item.total / 1e6:,.2f}"
         made.add_row(item.kind, item.name, item.variant, str(item.count), *sizes)
     console.print(made)
     graphs = sum(item.kind == "graph" for item in plan.items)
     engines = sum(item.count for item in plan.items if item.kind == "engine")
     console.print(
-        f"{graphs} graphs, up to {plan.routes} routes, {engines} engines: about "
+        f"{graphs} graphs, up to {plan.routes} routes, {engines} engines: up to about "
         f"{plan.total / 1e6:,.0f} MB, and as much again for the steps beside it",
         soft_wrap=True,
     )

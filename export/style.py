@@ -45,7 +45,7 @@ figcaption span { display: block; color: var(--soft); font-size: .85rem }
 svg.chart { display: block; width: 100%; max-width: 34rem; margin: 0 auto }
 svg.chart.broad { max-width: 56rem; margin: 0 }
 h3 { margin: 1.4rem 0 .5rem; font-size: 1rem } h3 span { color: var(--soft); font-weight: 400 }
-.shots { display: grid; gap: .7rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)) }
+.shots { display: grid; gap: .7rem; grid-template-columns: repeat(auto-fit, minmax(9rem, 13rem)) }
 .shots img { display: block; width: 100%; border-radius: 6px; background: var(--line);
   image-rendering: pixelated }
 .shots figcaption { margin: .25rem 0 0; font-size: .85rem }

@@ -7,6 +7,7 @@ prompt. Both cost memory, not time (SPEC §11.2).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from a2edit.export.weights import TensorFile, array_of, shared_parameters
@@ -48,14 +49,20 @@ def save_weight_only(outline: Checkpoint, folder: Path, path: Path) -> None:
     modules = outline.modules()
     parts = {name.partition(".")[0] for name in found}
     files = {part: PartFiles.of(folder / FOLDERS[part], modules[part]) for part in sorted(parts)}
-    specs = []
-    for name, parameter in found.items():
-        specs.append(TensorSpec(f"{name}.int8", "int8", tuple(parameter.shape)))
-        specs.append(TensorSpec(f"{name}.scale", _SCALE, tuple(parameter.shape[:1])))
-    with TensorFile(path, specs) as file:
+    wide = [TensorSpec(name, "float32", tuple(it.shape)) for name, it in found.items()]
+    with TensorFile(path, weight_only_specs(wide)) as file:
         for name in sorted(found):
             part, _, own = name.partition(".")
             weight = widened(array_of(files[part].read(own)))
             levels, scales = quantise_rows(weight, scale_dtype=_SCALE)
             file.write(f"{name}.int8", levels)
             file.write(f"{name}.scale", scales)
+
+
+def weight_only_specs(weights: Iterable[TensorSpec]) -> list[TensorSpec]:
+    """What the file holds of weights [out, in] that get 8 bits."""
+    specs = []
+    for weight in weights:
+        specs.append(TensorSpec(f"{weight.name}.int8", "int8", weight.shape))
+        specs.append(TensorSpec(f"{weight.name}.scale", _SCALE, weight.shape[:1]))
+    return specs

@@ -267,12 +267,14 @@ class Steps:
         )
         return self.chain.run(f"truth-{route.name}", inputs, work)
 
-    def verification(self, plan: TargetPlan, routes: Sequence[Route], made: Verified) -> Made:
+    def verification(
+        self, plan: TargetPlan, routes: Sequence[Route], made: Verified, *, accept: bool
+    ) -> Made:
         """One target's engines and routes against the truth."""
         inputs = {
             "made": made.keys,
             "allowed": {name: policy.tolerance for name, policy in plan.policies.items()},
-            "accept": self.settings.accept_quality,
+            "accept": accept,
         }
         work = partial(
             save_verification,
@@ -280,6 +282,6 @@ class Steps:
             plan=plan,
             routes=routes,
             made=made,
-            accept=self.settings.accept_quality,
+            accept=accept,
         )
         return self.chain.run(f"verify-{plan.target.name}", inputs, work)

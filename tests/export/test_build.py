@@ -1,19 +1,23 @@
 """Whole builds: what a bundle holds, resuming after a kill, rebuilding to the same bytes."""
 
+import fnmatch
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from safetensors.numpy import load_file
 
 from a2edit.calibration import policy
 from a2edit.export.build import build
 from a2edit.export.chain import Chain, Silent
+from a2edit.export.cli import main
 from a2edit.export.quality import Figure
 from a2edit.export.settings import BuildSettings
 from a2edit.export.source import Source, data_hash
@@ -310,3 +314,38 @@ def test_traffic_gets_a_route_of_its_own(
     assert sum(route.members for route in after.routes.values()) == 8 + 4
     # What users asked for stays out of what may be handed on.
     assert len(load_file(out / "calibration/tables.safetensors")["tables"]) == 8
+
+
+@pytest.mark.slow
+def test_what_is_out_of_tolerance_is_refused_with_its_layers_or_accepted_and_written_down(
+    bundle: Path, tiny_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INT8 held to an error that it cannot have, after ranges were chosen for one that it can."""
+    monkeypatch.setitem(policy.TOLERANCE, "int8", 0.1)
+    out, lifted = tmp_path / "tiny", "single_transformer_blocks.*.attn.to_q"
+    shutil.copytree(tiny_settings(bundle).cache, tiny_settings(out).cache)
+    options: dict[str, Any] = {"precision": "int8", "routes": 1, "lift": (lifted,)}
+    monkeypatch.setitem(policy.LEAST_PSNR_DB, "int8", 99)
+    with pytest.raises(EngineError, match=r"99 dB needed.*errors of their own: .*--lift '"):
+        build(tiny_settings(out, **options), Silent())
+    assert not out.exists()
+    build(tiny_settings(out, **options, accept_quality=True), Silent())
+    manifest = open_bundle(out).manifest
+    verified = manifest.verification["cpu"]
+    (accepted,) = verified["accepted"]
+    assert accepted.startswith("route ")
+    assert "99 dB needed" in accepted
+    errors = {layer["name"]: layer["own"] for layer in verified["layers"]}
+    assert len(errors) == manifest.precision["routed_linears"]
+    kept = [name for name in errors if fnmatch.fnmatch(name, lifted)]
+    assert max(errors[name] for name in kept) < 1e-5 < max(errors.values())
+    chosen = manifest.precision["ranges"]["int8"]["lifted"]
+    assert {chosen[name]["why"] for name in kept} == {"as asked for"}
+    page = (out / "report/index.html").read_text(encoding="utf-8")
+    assert "Accepted out of tolerance" in page
+    assert "data:image/png;base64," in page
+    shown = CliRunner().invoke(main, ["inspect", str(out)])
+    assert "accepted     route" in shown.output
+    assert CliRunner().invoke(main, ["verify", str(out)]).exit_code == 0
+    with pytest.raises(RequestError, match=r"--lift 'nothing\.\*' matches no routed linear"):
+        build(tiny_settings(out, precision="int8", lift=("nothing.*",)), Silent())
