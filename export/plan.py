@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from a2edit.runtime.engines.base import TensorSpec
 
 # Bytes a module adds to an ONNX file, and to an engine beside its parameters.
-_ONNX, _ENGINE = 900, 4000
+_ONNX, _ENGINE = 900, 2800
 # What a graph's modules have and the graph does not read: the other half, SigLIP's pooling head.
 _UNUSED = {
     "vae_encoder": ("vae.decoder.", "vae.deblock."),
