@@ -19,7 +19,9 @@ from a2edit.bench.switching import example_inputs
 from a2edit.calibration.policy import TOLERANCE
 from a2edit.calibration.samples import HELD_OUT, calibration_requests, encode
 from a2edit.export.held_out import feeds_of, truth_of
+from a2edit.export.plan import plan_build
 from a2edit.export.quality import velocity_error
+from a2edit.export.settings import BuildSettings
 from a2edit.model.checkpoint import Checkpoint, find_checkpoint
 from a2edit.model.graphs import make_graphs
 from a2edit.model.pipeline import A2EditPipeline
@@ -179,3 +181,9 @@ def test_another_reference_gives_another_object(bundle: Path) -> None:
     height, width = pictures[0].shape[:2]
     region = boxes_mask([Box.of(first.place)], width, height)
     assert psnr(pictures[0], pictures[1], region) < 25
+
+
+def test_a_dry_run_foretells_the_bundles_size(bundle: Path, tmp_path: Path) -> None:
+    plan = plan_build(BuildSettings(model="a2edit-mini", out=tmp_path / "new", precision="fp32"))
+    made = sum(entry.bytes for entry in read_manifest(bundle).files.values())
+    assert plan.total == pytest.approx(made, rel=0.05)
