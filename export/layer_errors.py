@@ -23,6 +23,7 @@ from a2edit.model.graphs import DitGraph
 from a2edit.runtime.engines.base import Array, GraphSpec, TensorSpec, WeightSet
 from a2edit.runtime.engines.onnxruntime import engine_from_onnx
 from a2edit.runtime.errors import EngineError
+from a2edit.runtime.tensors import pick_tensors
 
 # Bytes of inputs and outputs of linears that are held at a time; a full-size one has some 500 MB.
 _AT_ONCE = 1 << 30
@@ -137,7 +138,8 @@ def _run_tapped(
         outputs = tuple(_spec(value) for value in values.values())
         edge = replace(spec, outputs=outputs)
         with engine_from_onnx(edge, tapped, "fp32") as engine:
-            engine.feed(weights.tensors)
+            parts = {part.name for part in spec.parameters}
+            engine.feed(pick_tensors(onnx.parent.glob("*.safetensors"), parts))
             engine.bind(weights)
             found = engine.run({it.name: feeds[it.name] for it in spec.inputs})
     finally:

@@ -106,18 +106,17 @@ def plan_build(settings: BuildSettings) -> Plan:
     plans = [choices[0] for choices in target_plans(settings)]
     source = Source(find_checkpoint(settings.model))
     outline, graphs = source.outline, source.outline_graphs
-    own = {name: graph_parameters(outline, graphs[name]) for name in GRAPH_NAMES}
     variants = {
         name: {plan.policies[name].variant: plan.policies[name] for plan in plans}
         for name in GRAPH_NAMES
     }
     sets = {variant: set_bytes(outline, how) for variant, how in variants[DIT].items()}
     routes = route_count(settings, max(sets.values()))
+    shared = shared_specs(outline, source.folder)
+    stored = {spec.name: spec.nbytes for spec in shared}
     items = [
         Item("file", f"graphs/{file}", "", 1, size)
-        for file, size in shared_bytes(
-            shared_specs(outline, source.folder), narrow=settings.preset == "small"
-        ).items()
+        for file, size in shared_bytes(shared, narrow=settings.preset == "small").items()
     ]
     if not settings.routes_only:
         merge = file_bytes(merge_specs(source))
@@ -132,7 +131,8 @@ def plan_build(settings: BuildSettings) -> Plan:
     engines = []
     for plan in plans:
         for name, policy in plan.policies.items():
-            size = engine_bytes(own[name], policy, plan.target.device)
+            own = graph_parameters(outline, graphs[name], stored, policy)
+            size = engine_bytes(own, policy, plan.target.device)
             size += _ENGINE * len(list(graphs[name].modules()))
             baked = name == DIT and settings.materialise == "baked"
             extra = sets[policy.variant] if baked else 0
@@ -163,8 +163,14 @@ def file_bytes(specs: Sequence[TensorSpec]) -> int:
     return len(tensor_header(specs)) + sum(spec.nbytes for spec in specs)
 
 
-def graph_parameters(outline: Checkpoint, graph: GraphModule) -> Constants:
-    """Parameters of a graph that are constants of its engines: neither routed nor unused."""
+def graph_parameters(
+    outline: Checkpoint, graph: GraphModule, stored: Mapping[str, int], policy: GraphPolicy
+) -> Constants:
+    """Parameters of a graph that are constants of its engines: not routed, not fed, not unused.
+
+    `stored` are bytes of the shared parameters; a bf16 graph is fed its large matrices.
+    """
+    from a2edit.export.passes.external import LARGE
     from a2edit.export.weight_only import is_weight_only
     from a2edit.export.weights import shared_parameters
 
@@ -174,7 +180,11 @@ def graph_parameters(outline: Checkpoint, graph: GraphModule) -> Constants:
         name = names.get(id(parameter))
         if name is None or own.startswith(_UNUSED.get(graph.graph_name, ("-",))):
             continue
-        if is_weight_only(name):
+        eight = is_weight_only(name)
+        size = parameter.numel() if eight and policy.weight_only else stored[name]
+        if policy.rest == "bf16" and parameter.dim() == 2 and size >= LARGE:
+            continue
+        if eight:
             narrow += parameter.numel()
         else:
             wide += parameter.numel()
