@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _FIRST_INDEX = 1 << 36
 # Places of a calibration set that no build reaches: requests to judge it on.
 HELD_OUT = 1 << 24
+# In the order in which each finds its inputs among a request's and the outputs of those before.
+ENCODERS_AND_GATE = ("vae_encoder", "text_encoder", "pooled_encoder", "image_encoder", "gate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ def encode(
     """Run the encoders and the gate over requests, one at a time."""
     for category, request in requests:
         known = dict(request)
-        for name in ("vae_encoder", "text_encoder", "pooled_encoder", "image_encoder", "gate"):
+        for name in ENCODERS_AND_GATE:
             graph = graphs[name]
             known[graph.output_names[0]] = graph(*(known[key] for key in graph.input_names))
         keys = ("conditioning", "text_tokens", "reference_tokens", "pooled")

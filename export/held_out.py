@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from a2edit.calibration.policy import DECODER
 from a2edit.export.pixels import Pixels
 from a2edit.export.source import DIT
 from a2edit.export.steps.calibrate import VERIFY_SAMPLES, read_samples
@@ -185,19 +186,28 @@ def read_truth(file: Path) -> list[Truth]:
     ]
 
 
-def save_examples(folder: Path, source: Source) -> None:
-    """examples.safetensors: inputs of graphs but the denoiser, and what torch makes of them."""
+def save_examples(folder: Path, source: Source, data: Path | None) -> None:
+    """examples.safetensors: inputs of graphs but the denoiser, and what torch makes of them.
+
+    They are those of the first held-out request: encoders err several times as much on random
+    tokens and noise, which no request has.
+    """
     import torch
 
+    from a2edit.calibration.samples import ENCODERS_AND_GATE, calibration_requests
+
+    ((_, known),) = calibration_requests(source.checkpoint, data, 0, 1)
     tensors: dict[str, Array] = {}
-    for name, graph in source.graphs.items():
-        if name == DIT:
-            continue
-        examples = graph.example_inputs()
+    for name in (*ENCODERS_AND_GATE, DECODER):
+        graph = source.graphs[name]
+        if name == DECODER:  # of the masked image
+            channels = int(source.checkpoint.transformer.config.out_channels)
+            known = {"latents": known["conditioning"][..., :channels].contiguous()}
+        inputs = {key: known[key] for key in graph.input_names}
         with torch.no_grad():
-            values = (*examples, graph(*examples))
-        keys = (*graph.input_names, *graph.output_names)
-        for key, value in zip(keys, values, strict=True):
+            output = graph(*inputs.values())
+        known = {**known, graph.output_names[0]: output}
+        for key, value in {**inputs, graph.output_names[0]: output}.items():
             tensors[f"{name}.{key}"] = np.ascontiguousarray(value.numpy())
     save_file(dict(sorted(tensors.items())), folder / EXAMPLES_FILE)
 

@@ -257,7 +257,11 @@ class Steps:
         return self.chain.run("held-out", {**self._base, "traces": traces.key}, work)
 
     def examples(self) -> Made:
-        return self.chain.run("examples", self._base, partial(save_examples, source=self.source))
+        """Inputs of the graphs but the denoiser, and what torch makes of them."""
+        data = self.settings.calibration
+        drawn = {"data": data_hash(data) if data else None, "drawing": sample_code_hash()}
+        work = partial(save_examples, source=self.source, data=data)
+        return self.chain.run("examples", {**self._base, **drawn}, work)
 
     def truth(self, route: Route, traces: Made, chosen: Made) -> Made:
         """What torch makes of the held-out requests: the same for every target."""

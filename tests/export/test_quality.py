@@ -163,7 +163,7 @@ def test_a_picture_can_fail_where_the_velocity_passes(
 
 
 def test_every_other_graph_is_compared_on_its_examples(source: Source, tmp_path: Path) -> None:
-    save_examples(tmp_path, source)
+    save_examples(tmp_path, source, None)
     examples = read_examples(tmp_path / EXAMPLES_FILE)
     assert examples.keys() == source.graphs.keys() - {"dit"}
     for name, example in examples.items():
