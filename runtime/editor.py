@@ -155,7 +155,7 @@ class Editor:
         with clock("route"):
             choice = self.routes.supply(plan)
             dit = self.engines.denoiser(choice)
-            warnings = (*conditioned.warnings, *self._logged(conditioned.gate_weights, choice))
+            warnings = (*conditioned.warnings, *self._said(conditioned.gate_weights, choice))
         with clock("denoise"):
             levels = sigmas(steps, model.image_tokens, sampler.shift)
             latents = noise(request.seed, (1, model.image_tokens, model.latent_channels))
@@ -242,8 +242,11 @@ class Editor:
     def _run(self, graph: str, **inputs: Array) -> dict[str, Array]:
         return self.engines.get(graph).run(inputs)
 
-    def _logged(self, gate_weights: NDArray[np.float32], choice: RouteChoice) -> Iterator[str]:
-        """Write the choice to the log, if there is one; what is to be said about it."""
+    def _said(self, gate_weights: NDArray[np.float32], choice: RouteChoice) -> Iterator[str]:
+        """What is to be said about a choice, which the log takes down, if there is one."""
+        verified = self.bundle.manifest.verification.get(self.engines.target, {})
+        for figure in verified.get("accepted", ()):
+            yield f"this bundle was built with --accept-quality, though {figure}"
         if choice.warning:
             yield choice.warning
         try:

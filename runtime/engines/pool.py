@@ -1,7 +1,6 @@
 """The engines of a bundle, opened once and kept."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -49,7 +48,8 @@ class EnginePool:
                 f"{', '.join(sorted(fitting))}, or another --device"
             )
         self._bundle = bundle
-        self._entries = _entries(bundle, device)
+        self.target = _target(bundle, device)
+        self._entries = bundle.manifest.engines[self.target]
         entry = next(iter(self._entries.values()))
         self.backend = backend if backend != "auto" else entry.backend
         if self.backend not in MODULES:
@@ -188,8 +188,8 @@ class EnginePool:
         return bool(entry.version == self._module.backend_version(*self._which))
 
 
-def _entries(bundle: Bundle, device: str) -> Mapping[str, EngineEntry]:
-    """The bundle's engines for a device; of several GPUs', those for the one at hand."""
+def _target(bundle: Bundle, device: str) -> str:
+    """Which of the bundle's targets a device is; of several GPUs, the one at hand."""
     engines = bundle.manifest.engines
     held = [name for name in engines if name in TARGETS and TARGETS[name].device == device]
     here = f"the device {device!r}"
@@ -202,4 +202,4 @@ def _entries(bundle: Bundle, device: str) -> Mapping[str, EngineEntry]:
             f"{', '.join(sorted(engines)) or 'nothing'}: build with another --target, or give "
             "another --device"
         )
-    return engines[held[0]]
+    return held[0]

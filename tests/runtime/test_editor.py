@@ -1,6 +1,6 @@
 """The editor over real, tiny, closed-form engines."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -199,3 +199,13 @@ def test_the_pool_opens_an_engine_once(bundle: Path) -> None:
     with Editor.open(bundle) as editor:
         assert isinstance(editor.engines, EnginePool)
         assert editor.engines.get("gate") is editor.engines.get("gate")
+
+
+def test_what_a_build_accepted_comes_with_every_result(
+    make_bundle: Callable[..., Path], pictures: Path, tmp_path: Path
+) -> None:
+    figure = "route red: relative error 5.0e-02, allowed 2e-02"
+    folder = make_bundle(tmp_path / "tiny", verification={"cpu": {"accepted": [figure]}})
+    with Editor.open(folder) as editor:
+        result = editor.edit(request(pictures, "red", steps=1))
+    assert result.warnings == (f"this bundle was built with --accept-quality, though {figure}",)
