@@ -1,7 +1,8 @@
 """What a build would make, how large, and what memory it needs: from config files and shapes alone.
 
 Numbers are counted, not measured: parameters and their types, by pure functions. What compilers
-add to an engine's parameters is a guess by the number of modules (`_ENGINE`).
+add to an engine's parameters is a guess, by the number of modules (`_ENGINE`) or by what plans took
+(`_KERNELS`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 # Bytes a module adds to an ONNX file, and to an engine beside its parameters.
 _ONNX, _ENGINE = 900, 2800
+# A GPU's plan holds kernels: as many bytes for the tiny model as for the embedded one.
+_KERNELS = {DIT: 6.5e6, "vae_encoder": 0.3e6, "vae_decoder": 0.5e6}
+_OTHER_KERNELS = 1.3e6
 # What a graph's modules have and the graph does not read: the other half, SigLIP's pooling head.
 _UNUSED = {
     "vae_encoder": ("vae.decoder.", "vae.deblock."),
@@ -133,7 +137,10 @@ def plan_build(settings: BuildSettings) -> Plan:
         for name, policy in plan.policies.items():
             own = graph_parameters(outline, graphs[name], stored, policy)
             size = engine_bytes(own, policy, plan.target.device)
-            size += _ENGINE * len(list(graphs[name].modules()))
+            if plan.target.device == "cpu":
+                size += _ENGINE * len(list(graphs[name].modules()))
+            else:
+                size += int(_KERNELS.get(name, _OTHER_KERNELS))
             baked = name == DIT and settings.materialise == "baked"
             extra = sets[policy.variant] if baked else 0
             target = plan.target.name
