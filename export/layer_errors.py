@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from a2edit.export.held_out import HeldOut, Truth
+from a2edit.export.passes.values import products_of
 from a2edit.export.quality import relative_error
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import unmerged
@@ -29,6 +30,7 @@ from a2edit.runtime.tensors import pick_tensors
 _AT_ONCE = 1 << 30
 # What stands between a linear's input and its product, and changes nothing but precision.
 _WRAPPERS = {"Cast", "QuantizeLinear", "DequantizeLinear"}
+_REACHING = _WRAPPERS | {"Transpose", "Unsqueeze"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ def _taps(model: ir.Model, names: Sequence[str]) -> list[_Tap]:
     taps = []
     for name in names:
         weight = inputs.get(f"{name}.weight")
-        products = _products(weight) if weight is not None else []
+        products, _ = products_of(weight, _REACHING) if weight is not None else ([], [])
         if len(products) != 1:
             raise EngineError(
                 f"graph {model.graph.name}: {name} has {len(products)} products; layers can be "
@@ -201,18 +203,6 @@ def _taps(model: ir.Model, names: Sequence[str]) -> list[_Tap]:
         scale = inputs.get(f"{name}.scale")
         taps.append(_Tap(name, tuple(_sources(source)), _scaled(product.outputs[0], scale)))
     return taps
-
-
-def _products(weight: ir.Value) -> list[ir.Node]:
-    """The MatMul nodes that a weight reaches through transposes and conversions."""
-    found, values = [], [weight]
-    while values:
-        for node, _ in values.pop().uses():
-            if node.op_type == "MatMul":
-                found.append(node)
-            elif node.op_type in _WRAPPERS | {"Transpose", "Unsqueeze"}:
-                values.extend(node.outputs)
-    return found
 
 
 def _sources(value: ir.Value) -> list[ir.Value]:

@@ -1,8 +1,10 @@
 """What holds for every test."""
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
+from a2edit.runtime.engines.base import Array
 from a2edit.runtime.engines.cuda import capability
 from a2edit.runtime.errors import A2EditError
 
@@ -21,3 +23,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     except A2EditError as error:
         for item in marked:
             item.add_marker(pytest.mark.skip(reason=f"{item.name}: {error}"))
+
+
+@pytest.fixture
+def picture() -> Array:
+    """Coloured tiles, u8 [96, 120, 3]."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (12, 15, 3)).astype(np.uint8)
+    return np.kron(coarse, np.ones((8, 8, 1), np.uint8))
+
+
+@pytest.fixture
+def region() -> Array:
+    """A mask within it: 255 in rows 30 to 60, columns 40 to 80."""
+    mask = np.zeros((96, 120), np.uint8)
+    mask[30:60, 40:80] = 255
+    return mask

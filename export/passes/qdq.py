@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from a2edit.export.passes.values import FLOAT, constant, describe
+from a2edit.export.passes.values import FLOAT, constant, describe, products_of
 from a2edit.kernels.reference import LEVELS
 
 _TYPES = {
@@ -62,7 +62,9 @@ class QuantiseRoutedLinears(ir.passes.InPlacePass):
         inputs = {value.name: value for value in graph.inputs}
         for name, peak in self._ranges.items():
             weight = inputs[f"{name}.weight"]
-            products = _products(weight)
+            products, others = products_of(weight, {"Transpose"})
+            if others:
+                raise ValueError(f"{weight.name} reaches {others[0].op_type}, which is no MatMul")
             self._weight(graph, name, weight, products)
             for product in products:
                 self._activation(graph, name, product, peak)
@@ -117,20 +119,6 @@ class QuantiseRoutedLinears(ir.passes.InPlacePass):
         left = [name for name in self._ranges if types[f"{name}.weight"] != self._kind]
         if left:
             raise ir.passes.PostconditionError(f"weights left in high precision: {left}")
-
-
-def _products(weight: ir.Value) -> list[ir.Node]:
-    """The MatMul nodes that a weight reaches through its transpose."""
-    found, values = [], [weight]
-    while values:
-        for node, _ in values.pop().uses():
-            if node.op_type == "MatMul":
-                found.append(node)
-            elif node.op_type == "Transpose":
-                values.extend(node.outputs)
-            else:
-                raise ValueError(f"{weight.name} reaches {node.op_type}, which is no MatMul")
-    return found
 
 
 def _scale_rows(graph: ir.Graph, product: ir.Node, scale: ir.Value, name: str) -> None:

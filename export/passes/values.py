@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import onnx_ir as ir
@@ -58,3 +59,17 @@ def cast(value: ir.Value, dtype: ir.DataType, name: str) -> ir.Node:
     node = ir.node("Cast", [value], {"to": int(dtype)})
     describe(node.outputs[0], name, value.shape, dtype)
     return node
+
+
+def products_of(weight: ir.Value, through: Collection[str]) -> tuple[list[ir.Node], list[ir.Node]]:
+    """MatMul nodes that a weight reaches by nodes of the types in `through`, and other nodes."""
+    found, others, values = [], [], [weight]
+    while values:
+        for node, _ in values.pop().uses():
+            if node.op_type == "MatMul":
+                found.append(node)
+            elif node.op_type in through:
+                values.extend(node.outputs)
+            else:
+                others.append(node)
+    return found, others

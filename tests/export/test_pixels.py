@@ -8,20 +8,6 @@ from a2edit.export.pixels import BAND, PSNR_MOST, Pixels, Zones, by_zone, ssim_m
 HEIGHT, WIDTH = 96, 120
 
 
-@pytest.fixture
-def picture() -> Pixels:
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (12, 15, 3)).astype(np.uint8)
-    return np.kron(coarse, np.ones((8, 8, 1), np.uint8))
-
-
-@pytest.fixture
-def region() -> Pixels:
-    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-    mask[30:60, 40:80] = 255
-    return mask
-
-
 def test_zones_part_the_picture(region: Pixels) -> None:
     zones = Zones.of(region)
     total = zones.mask.astype(int) + zones.band + zones.outside

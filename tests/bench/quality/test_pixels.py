@@ -11,20 +11,6 @@ pytest.importorskip("skimage")
 HEIGHT, WIDTH = 96, 120
 
 
-@pytest.fixture
-def picture() -> Pixels:
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (12, 15, 3)).astype(np.uint8)
-    return np.kron(coarse, np.ones((8, 8, 1), np.uint8))
-
-
-@pytest.fixture
-def region() -> Pixels:
-    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-    mask[30:60, 40:80] = 255
-    return mask
-
-
 def disc(radius: int, shift: int = 0) -> Pixels:
     rows, columns = np.ogrid[:HEIGHT, :WIDTH]
     inside = (rows - 48) ** 2 + (columns - 60 - shift) ** 2 < radius**2
