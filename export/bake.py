@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import onnx_ir as ir
 
+from a2edit.export.files import link_or_copy
 from a2edit.export.passes import run
 from a2edit.export.weights import Place, places
 
@@ -66,11 +65,3 @@ def bake(onnx: Path, shared: Path, weights: Path, folder: Path) -> Path:
             value.const_value.base_dir = folder
     ir.save(model, path)
     return path
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """A hard link where the file system has them; the bytes are never changed in place."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from a2edit.export.recheck import Rechecked
 from a2edit.runtime.bundle import open_bundle
 from a2edit.runtime.engines.pool import DENOISER
 from a2edit.runtime.manifest import EngineEntry, GraphEntry, Manifest
+
+if TYPE_CHECKING:
+    from a2edit.export.recheck import Rechecked
 
 
 def print_bundle(folder: Path, console: Console) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from a2edit.export.bake import bake, link_or_copy
+from a2edit.export.bake import bake
 from a2edit.export.compile import compile_engine, engine_file
+from a2edit.export.files import link_or_copy
 
 if TYPE_CHECKING:
     from a2edit.export.targets import TargetPlan

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from a2edit.export.bake import link_or_copy
 from a2edit.export.compile import engine_file
 from a2edit.export.edge import graph_file, read_graph
+from a2edit.export.files import link_or_copy
 from a2edit.runtime.engines.base import CheckedEngine, Engine, GraphSpec
 from a2edit.runtime.tensors import pick_tensors
 
