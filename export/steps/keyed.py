@@ -59,6 +59,12 @@ class Steps:
             "tools": tool_versions(),
         }
 
+    @cached_property
+    def _drawn(self) -> Mapping[str, Any]:
+        """What requests of the calibration set depend on."""
+        data = self.settings.calibration
+        return {"data": data_hash(data) if data else None, "drawing": sample_code_hash()}
+
     def shared(self) -> Made:
         """Parameters that no route changes; those that get 8 bits in a file of their own."""
         narrow = self.settings.preset == "small"
@@ -68,7 +74,6 @@ class Steps:
     def traces(self) -> Made:
         """In parts, each a step, so that a killed build goes on after the last."""
         total, data = self.settings.samples, self.settings.calibration
-        drawn = {"data": data_hash(data) if data else None, "drawing": sample_code_hash()}
         parts = []
         for first in range(0, total, calibrate.TRACED_AT_ONCE):
             count = min(calibrate.TRACED_AT_ONCE, total - first)
@@ -81,7 +86,7 @@ class Steps:
                 count=count,
                 tick=partial(self._traced, name, first),
             )
-            inputs = {**self._base, **drawn, "first": first, "count": count}
+            inputs = {**self._base, **self._drawn, "first": first, "count": count}
             parts.append(self.chain.run(name, inputs, work))
         folders = [part.folder for part in parts]
         keys = {"parts": [part.key for part in parts]}
@@ -259,9 +264,8 @@ class Steps:
     def examples(self) -> Made:
         """Inputs of the graphs but the denoiser, and what torch makes of them."""
         data = self.settings.calibration
-        drawn = {"data": data_hash(data) if data else None, "drawing": sample_code_hash()}
         work = partial(save_examples, source=self.source, data=data)
-        return self.chain.run("examples", {**self._base, **drawn}, work)
+        return self.chain.run("examples", {**self._base, **self._drawn}, work)
 
     def truth(self, route: Route, traces: Made, chosen: Made) -> Made:
         """What torch makes of the held-out requests: the same for every target."""

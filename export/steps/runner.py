@@ -36,7 +36,7 @@ def runnable(
     kind, policy = name.partition(".")[0], plan.policy(name)
     spec = read_graph(graph.folder, "").spec(kind)
     with tempfile.TemporaryDirectory() as folder:
-        if not runs_here(plan):
+        if not is_here(plan.target):
             path = twin(kind, plan, graph, shared, Path(folder))
             opened: CheckedEngine = onnxruntime.engine_from_onnx(spec, path, "fp32")
         else:
@@ -56,11 +56,6 @@ def _loaded(spec: GraphSpec, path: Path, plan: TargetPlan, precision: Precision)
     if plan.target.device == "cpu":
         return openvino.engine_from_blob(spec, path, precision)
     return tensorrt.engine_from_blob(spec, path, precision, plan.backend)
-
-
-def runs_here(plan: TargetPlan) -> bool:
-    """Whether this machine is what the engines were made for."""
-    return is_here(plan.target)
 
 
 def is_here(target: Target) -> bool:

@@ -27,7 +27,7 @@ from a2edit.export.held_out import (
 from a2edit.export.pixels import Pixels
 from a2edit.export.quality import Figure, RouteFigure, graph_figure, route_figure
 from a2edit.export.source import DIT
-from a2edit.export.steps.runner import runnable, runs_here, twin
+from a2edit.export.steps.runner import is_here, runnable, twin
 from a2edit.export.verify import check
 from a2edit.runtime.engines.base import Engine, WeightSet
 from a2edit.runtime.tensors import map_tensors
@@ -97,7 +97,7 @@ def save_verification(
     figures: dict[str, Figure] = {**graphs, **{f"route {name}": it for name, it in found.items()}}
     accepted = check(figures, layers, accept=accept)
     about: dict[str, Any] = {
-        "runner": plan.backend if runs_here(plan) else "onnxruntime, the same graphs",
+        "runner": plan.backend if is_here(plan.target) else "onnxruntime, the same graphs",
         "graphs": {name: figure.to_dict() for name, figure in graphs.items()},
         "routes": {name: figure.to_dict() for name, figure in found.items()},
     }
