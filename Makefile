@@ -1,6 +1,6 @@
 # make demo is the whole thing: environment, engines from the embedded model, edits, a page to look at.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup cpp-setup cpp demo test check format bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,8 +9,11 @@ BUNDLE := build/a2edit-mini
 # The first of these that runs, is new enough and can make an environment; `make PYTHON=… setup` adds one.
 PYTHONS := $(PYTHON) python3.11 /usr/bin/python3.11 python3.12 python3.13 python3
 
+# What the C++ host is built from, by their names in Debian and Ubuntu.
+CPP_PACKAGES := cmake ninja-build g++ libicu-dev libjpeg-dev libpng-dev libssl-dev nlohmann-json3-dev doctest-dev
+
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## the environment in .venv (a second make reuses it)
 
@@ -33,7 +36,21 @@ demo: setup ## build the embedded model's engines, edit held-out cases, write ou
 	$(BIN)/a2edit-build engines --model a2edit-mini --out $(BUNDLE)
 	$(BIN)/python examples/demo.py --bundle $(BUNDLE) --out out
 
-test: setup ## the tests
+cpp-setup: ## what the C++ host is built from, where this is Debian or Ubuntu
+	@command -v dpkg-query >/dev/null || { echo "no dpkg here: install what $(CPP_PACKAGES) are called"; exit 0; }; \
+	missing=$$(for package in $(CPP_PACKAGES); do \
+	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done); \
+	[ -z "$$missing" ] && exit 0; \
+	if [ "$$(id -u)" = 0 ]; then \
+	  apt-get install -y -q $$missing || { apt-get update -q && apt-get install -y -q $$missing; }; \
+	else \
+	  echo "error: the C++ host needs" $$missing": run  sudo apt-get install" $$missing >&2; exit 2; \
+	fi
+
+cpp: setup cpp-setup ## the C++ host, in build/cpp, and its unit tests
+	cd runtime/cpp && cmake --preset default && cmake --build --preset default && ctest --preset default
+
+test: setup cpp-setup ## the tests, of the C++ host too
 	$(BIN)/pytest -q
 
 check: setup ## what CI checks before the tests: lint, format, types, import order

@@ -1,0 +1,33 @@
+"""The C++ host's own tests, and the texts of its messages."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def test_its_units_pass(cpp_build: Path) -> None:
+    done = subprocess.run(
+        ["ctest", "--output-on-failure"],
+        cwd=cpp_build,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "No tests were found" not in done.stdout + done.stderr
+
+
+@given(data=st.one_of(st.text().map(str.encode), st.binary()))
+def test_texts_are_quoted_as_python_quotes_them(probe: Any, data: bytes) -> None:
+    """Also those that are no UTF-8, as names of files need not be."""
+    probe("repr_text", data, len(data))
+    assert probe.message() == repr(data.decode(errors="surrogateescape"))
+
+
+@given(number=st.floats())
+def test_numbers_are_written_as_python_writes_them(probe: Any, number: float) -> None:
+    probe("repr_float", number)
+    assert probe.message() == repr(number)
