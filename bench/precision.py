@@ -29,7 +29,6 @@ from a2edit.export.pixels import ZoneFigures, Zones, by_zone
 from a2edit.export.steps.calibrate import MARGIN, RANGE_SAMPLES, VERIFY_SAMPLES
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.graphs import DitGraph, GraphModule, make_graphs
-from a2edit.runtime.sampler import sigmas
 
 Progress = Callable[[str, int, int], None]
 KINDS: tuple[Kind, ...] = ("int8", "fp8")
@@ -148,6 +147,7 @@ class _Run:
         self._steps = range(checkpoint.config.steps)
         self._table = torch.from_numpy(sample.table)
         self._probe = VelocityProbe(checkpoint, dit, sample, seed, self._steps)
+        self._levels = sample.levels(checkpoint.config.steps).tolist()
         self._inputs = next(denoised(checkpoint, dit, sample, seed))[0]
         self._picture = self._painted({})
         region = mask[0, :, -checkpoint.config.size :].numpy()
@@ -165,7 +165,7 @@ class _Run:
         latents, *context = self._inputs[:5]
         config = self._checkpoint.config
         with quantised(self._checkpoint, self._table, ranges):
-            for high, low in pairwise(sigmas(config.steps, config.image_tokens).tolist()):
+            for high, low in pairwise(self._levels):
                 scalars = (torch.tensor([x]) for x in (high, low - high, config.guidance))
                 latents = self._dit(latents, *context, *scalars)
         pixels: NDArray[np.uint8] = self._decoder(latents)[0].numpy()

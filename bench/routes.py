@@ -19,7 +19,6 @@ from a2edit.calibration.tracing import BINS, trace, velocity_of
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import unmerged
 from a2edit.model.graphs import DitGraph, make_graphs
-from a2edit.runtime.sampler import noise, sigmas
 
 FloatArray = NDArray[np.float64]
 Progress = Callable[[str, int, int], None]
@@ -153,11 +152,10 @@ def _velocity_errors(
     """‖v_route − v‖ / ‖v‖ over the noise levels of a short loop at the sample's own table, [K]."""
     config, bank = checkpoint.config, checkpoint.experts
     own = torch.from_numpy(sample.table)[None]
-    shape = (1, config.image_tokens, int(checkpoint.transformer.config.out_channels))
-    latents = torch.from_numpy(noise(seed, shape))
+    latents = sample.noise(seed, int(checkpoint.transformer.config.out_channels))
     change, energy = np.zeros(len(tables)), 0.0
     with unmerged(checkpoint.transformer, bank, own):
-        for high, low in pairwise(sigmas(BINS, config.image_tokens).tolist()):
+        for high, low in pairwise(sample.levels(BINS).tolist()):
             bank.weights = own
             truth = velocity_of(dit, sample, latents, high, config.guidance)
             energy += float(truth.double().square().sum())

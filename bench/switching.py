@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from a2edit.bench.rows import Row, Setup
 from a2edit.runtime.editor import Editor
-from a2edit.runtime.engines.base import Array, Engine
+from a2edit.runtime.engines.base import OPEN, Array, Engine
 from a2edit.runtime.engines.pool import DENOISER
 from a2edit.runtime.errors import EngineError
 from a2edit.runtime.memory import status_mb
@@ -177,11 +177,14 @@ def _baked(
 def example_inputs(editor: Editor) -> dict[str, Array]:
     """Inputs of a step in the range that requests have; the same at every call."""
     rng = np.random.default_rng(0)
-    spec = editor.bundle.manifest.graphs[DENOISER][editor.engines.variant].spec(DENOISER)
-    inputs: dict[str, Array] = {
-        one.name: rng.standard_normal(one.shape).astype(one.dtype) for one in spec.inputs
-    }
-    scalars = {"sigma": 0.75, "delta": -0.05, "guidance": editor.bundle.manifest.sampler.guidance}
+    manifest = editor.bundle.manifest
+    spec, model = editor.engines.graph.spec(DENOISER), manifest.model
+    usual = (1, *model.grid(model.size), 0)  # where the graph leaves sizes open
+    inputs: dict[str, Array] = {}
+    for one in spec.inputs:
+        shape = [size if own == OPEN else own for own, size in zip(one.shape, usual, strict=False)]
+        inputs[one.name] = rng.standard_normal(shape).astype(one.dtype)
+    scalars = {"sigma": 0.75, "delta": -0.05, "guidance": manifest.sampler.guidance}
     return inputs | {name: np.array([value], np.float32) for name, value in scalars.items()}
 
 

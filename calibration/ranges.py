@@ -16,7 +16,6 @@ from a2edit.calibration.samples import EncodedSample
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import RoutedLinear, unmerged
 from a2edit.model.graphs import DitGraph
-from a2edit.runtime.sampler import noise, sigmas
 
 # Bins a factor of two, and the powers of two from the lowest to the highest: what is smaller than
 # the one or larger than the other is counted at the end.
@@ -158,10 +157,9 @@ def denoised(
     """
     config = checkpoint.config
     weights = torch.from_numpy(sample.table if table is None else table)[None]
-    shape = (1, config.image_tokens, int(checkpoint.transformer.config.out_channels))
-    latents = torch.from_numpy(noise(seed, shape))
+    latents = sample.noise(seed, int(checkpoint.transformer.config.out_channels))
     context = [sample.feeds[key] for key in dit.input_names[1:5]]
-    for high, low in pairwise(sigmas(config.steps, config.image_tokens).tolist()):
+    for high, low in pairwise(sample.levels(config.steps).tolist()):
         scalars = (torch.tensor([x]) for x in (high, 1.0, config.guidance))
         inputs = (latents, *context, *scalars)
         with unmerged(checkpoint.transformer, checkpoint.experts, weights):

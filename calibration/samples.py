@@ -17,6 +17,7 @@ from torch import Tensor
 
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.graphs import GraphModule
+from a2edit.runtime.sampler import noise, sigmas
 
 if TYPE_CHECKING:
     from a2edit.training.scenes import Split
@@ -42,6 +43,21 @@ class EncodedSample:
     category: str
     feeds: Mapping[str, Tensor]
     table: NDArray[np.float32]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of its image tokens."""
+        rows, columns = self.feeds["conditioning"].shape[1:3]
+        return rows, columns
+
+    def levels(self, steps: int) -> NDArray[np.float32]:
+        """Noise levels fp32 [steps + 1] for a picture of its size."""
+        rows, columns = self.grid
+        return sigmas(steps, rows * columns)
+
+    def noise(self, seed: int, channels: int) -> Tensor:
+        """Where its loop begins: fp32 [1, h, w, channels]."""
+        return torch.from_numpy(noise(seed, (1, *self.grid, channels)))
 
 
 def calibration_requests(

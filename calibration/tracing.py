@@ -20,7 +20,7 @@ from a2edit.calibration.traces import FloatArray, Traces
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import MixtureLinear, unmerged
 from a2edit.model.graphs import DitGraph
-from a2edit.runtime.sampler import noise, sigmas
+from a2edit.runtime.sampler import sigmas
 
 BINS = 4
 
@@ -60,7 +60,7 @@ def trace(
 def velocity_of(
     dit: DitGraph, sample: EncodedSample, latents: Tensor, sigma: float, guidance: float
 ) -> Tensor:
-    """The denoiser's output for a sample, [1, Li, 64], with whatever experts are set."""
+    """The denoiser's output for a sample, [1, h, w, 64], with whatever experts are set."""
     feeds = (sample.feeds[key] for key in dit.input_names[1:5])
     scalars = {"sigma": torch.tensor([sigma]), "guidance": torch.tensor([guidance])}
     return dit.velocity(latents, *feeds, **scalars)
@@ -88,8 +88,7 @@ class _Sums:
         row = self.rows.setdefault(sample.category, _Row(self.checkpoint, len(self.levels) - 1))
         table = torch.from_numpy(sample.table)
         transformer, bank = self.checkpoint.transformer, self.checkpoint.experts
-        channels = int(transformer.config.out_channels)
-        latents = torch.from_numpy(noise(place, (1, self.config.image_tokens, channels)))
+        latents = sample.noise(place, int(transformer.config.out_channels))
         with unmerged(transformer, bank, table[None]):
             for step, (high, low) in enumerate(pairwise(self.levels.tolist())):
                 with row.recording(transformer, step):

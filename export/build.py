@@ -81,7 +81,7 @@ def _pieces(steps: Steps, plans: Sequence[Sequence[TargetPlan]]) -> Pieces:
         for variant, dit in graphs[DIT].items()
     }
     samples, examples = steps.held_out(traces), steps.examples()
-    truths = {route.name: steps.truth(route, traces, chosen) for route in routes}
+    truths = {route.name: steps.truth(route, samples, chosen) for route in routes}
     targets = []
     for choices in plans:
         for plan in choices:
@@ -112,6 +112,7 @@ def _pieces(steps: Steps, plans: Sequence[Sequence[TargetPlan]]) -> Pieces:
     return Pieces(
         settings=steps.settings,
         checkpoint_hash=steps.source.hash,
+        openings=steps.openings,
         shared=shared,
         traces=traces,
         ranges=ranges,

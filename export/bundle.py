@@ -30,6 +30,7 @@ from a2edit.export.held_out import (
     read_held_out,
     read_truth,
 )
+from a2edit.export.openings import Openings
 from a2edit.export.quality import target_panel
 from a2edit.export.report import Report, report_page
 from a2edit.export.settings import DRAWN_DATA, GIVEN_DATA, BuildSettings, tool_versions
@@ -74,6 +75,7 @@ class Pieces:
     """Everything that a bundle is put together from.
 
     Attributes:
+        openings: what the graphs leave open.
         graphs: finished steps by graph and variant.
         weights: by variant of the denoiser and route.
         targets: engines and figures.
@@ -87,6 +89,7 @@ class Pieces:
 
     settings: BuildSettings
     checkpoint_hash: str
+    openings: Openings
     shared: Made
     graphs: Mapping[str, Mapping[str, Made]]
     weights: Mapping[str, Mapping[str, Made]]
@@ -214,7 +217,12 @@ def _manifest(
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return Manifest(
         name=config.name,
-        model=replace(model_spec(checkpoint), checkpoint_hash=pieces.checkpoint_hash),
+        model=replace(
+            model_spec(checkpoint),
+            checkpoint_hash=pieces.checkpoint_hash,
+            sizes=pieces.openings.sizes,
+            batch=pieces.openings.batch,
+        ),
         sampler=SamplerEntry(steps=config.steps, guidance=config.guidance, **asdict(FLUX_SHIFT)),
         tokenizers={
             kind: TokenizerEntry(

@@ -45,6 +45,15 @@ def _limits(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _sides(_: click.Context, option: click.Parameter, given: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(side) for side in given.split(",")) if given else ()
+    except ValueError:
+        raise click.BadParameter(
+            f"{given!r} is no list of whole numbers such as 512,768", param=option
+        ) from None
+
+
 _FROM_LOG = click.option(
     "--from-log",
     "logs",
@@ -137,6 +146,20 @@ _FROM_LOG = click.option(
     show_default=True,
     metavar="N",
     help="Weight sets and engines that are made at a time; memory grows with it.",
+)
+@click.option(
+    "--sizes",
+    metavar="S[,S…]",
+    callback=_sides,
+    help="Sides in pixels that engines take besides the checkpoint's own, such as 512,768; an edit "
+    "asks for one by --size.",
+)
+@click.option(
+    "--batch",
+    default=1,
+    show_default=True,
+    metavar="B",
+    help="Most requests that engines take in one run; a2edit-run --jobs makes use of it.",
 )
 @click.option("--dry-run", is_flag=True, help="Only print what would be made, and its size.")
 def engines(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from a2edit.export.files import read_json
+from a2edit.export.openings import open_shape
 from a2edit.runtime.engines.base import GraphSpec, TensorSpec
 from a2edit.runtime.manifest import GraphEntry
 
@@ -26,9 +27,8 @@ def graph_spec(model: ir.Model, requests: int, fed: Collection[str] = ()) -> Gra
         found = []
         for value in values:
             assert value.dtype is not None
-            assert value.shape is not None
-            shape = tuple(int(size) for size in value.shape.numpy())
-            found.append(TensorSpec(str(value.name), value.dtype.numpy().name, shape))
+            dtype = value.dtype.numpy().name
+            found.append(TensorSpec(str(value.name), dtype, open_shape(value)))
         return tuple(found)
 
     graph = model.graph

@@ -8,8 +8,8 @@ error. A bundle carries these files: it can be verified wherever its engines run
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,10 @@ from a2edit.export.pixels import Pixels
 from a2edit.export.source import DIT
 from a2edit.export.steps.calibrate import VERIFY_SAMPLES, read_samples
 from a2edit.runtime.engines.base import Array
-from a2edit.runtime.sampler import sigmas
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from a2edit.calibration.samples import EncodedSample
     from a2edit.export.source import Source
     from a2edit.model.checkpoint import Checkpoint
@@ -57,6 +58,15 @@ class HeldOut:
     mask: Pixels
     reference: Pixels
 
+    def encoded(self) -> EncodedSample:
+        """As torch takes it."""
+        import torch
+
+        from a2edit.calibration.samples import EncodedSample
+
+        feeds = {name: torch.from_numpy(array) for name, array in self.feeds.items()}
+        return EncodedSample(self.category, feeds, self.table)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Truth:
@@ -64,7 +74,7 @@ class Truth:
 
     Attributes:
         levels: noise levels fp32 [N + 1], from 1 to 0.
-        points: step → (latents that the loop reaches, velocity there), fp32 [1, Li, C]; at
+        points: step → (latents that the loop reaches, velocity there), fp32 [1, h, w, C]; at
             `compared_steps`. The latents at step 0 are the noise.
         pixels: decoded from the end of the loop: u8 [S,S,3].
     """
@@ -88,13 +98,21 @@ def compared_steps(steps: int) -> set[int]:
     return {0, steps // 2, steps - 1}
 
 
-def save_samples(folder: Path, source: Source, traces: Path, data: Path | None) -> None:
-    """samples.safetensors: the first `VERIFY_SAMPLES` requests of a traced calibration set."""
-    from a2edit.calibration.samples import calibration_requests
+def save_samples(
+    folder: Path, source: Source, traces: Path, data: Path | None, sizes: Sequence[int] = ()
+) -> None:
+    """samples.safetensors: the first `VERIFY_SAMPLES` requests of a traced calibration set.
+
+    And one of each working size that is not the checkpoint's own.
+    """
+    from a2edit.calibration.samples import calibration_requests, encode
 
     samples = read_samples(traces, VERIFY_SAMPLES)
-    requests = calibration_requests(source.checkpoint, data, 0, len(samples))
-    guidance = source.checkpoint.config.guidance
+    requests = list(calibration_requests(source.checkpoint, data, 0, len(samples)))
+    for size in other_sizes(source, sizes):
+        requests.append(drawn_at(source, data, size))
+        samples += encode(source.graphs, requests[-1:])
+    guidance = source.config.guidance
     tensors: dict[str, Array] = {}
     for place, (sample, (_, request)) in enumerate(zip(samples, requests, strict=True)):
         found = {f"feeds.{key}": it for key, it in feeds_of(sample, guidance).items()}
@@ -106,6 +124,20 @@ def save_samples(folder: Path, source: Source, traces: Path, data: Path | None) 
         tensors |= {f"{place}.{name}": np.ascontiguousarray(it) for name, it in found.items()}
     categories = json.dumps([sample.category for sample in samples])
     save_file(dict(sorted(tensors.items())), folder / SAMPLES_FILE, {"categories": categories})
+
+
+def other_sizes(source: Source, sizes: Sequence[int]) -> list[int]:
+    """Those that calibration does not run at."""
+    return [size for size in sizes if size != source.config.size]
+
+
+def drawn_at(source: Source, data: Path | None, size: int) -> tuple[str, dict[str, Tensor]]:
+    """The first calibration request, at another working size."""
+    from a2edit.calibration.samples import calibration_requests
+
+    resized = replace(source.checkpoint, config=source.config.at(size))
+    (request,) = calibration_requests(resized, data, 0, 1)
+    return request
 
 
 def read_held_out(file: Path) -> list[HeldOut]:
@@ -136,7 +168,7 @@ def truth_of(
 
     config, dit = checkpoint.config, graphs[DIT]
     assert isinstance(dit, DitGraph)
-    levels = sigmas(config.steps, config.image_tokens)
+    levels = sample.levels(config.steps)
     compared, points = compared_steps(config.steps), {}
     loop = denoised(checkpoint, dit, sample, seed, table)
     for step, (inputs, velocity) in enumerate(loop):
@@ -154,12 +186,15 @@ def feeds_of(sample: EncodedSample, guidance: float) -> dict[str, Array]:
     return feeds | {"guidance": np.array([guidance], np.float32)}
 
 
-def save_truth(folder: Path, source: Source, traces: Path, table: NDArray[np.float32]) -> None:
-    """truth.safetensors: the torch model's loops over the held-out requests at `table` [L, N]."""
+def save_truth(folder: Path, source: Source, samples: Path, table: NDArray[np.float32]) -> None:
+    """truth.safetensors: the torch model's loops over the held-out requests at `table` [L, N].
+
+    `samples` is the folder that `save_samples` wrote to.
+    """
     tensors: dict[str, Array] = {}
-    for place, sample in enumerate(read_samples(traces, VERIFY_SAMPLES)):
-        truth = truth_of(source.checkpoint, source.graphs, sample, place, table)
-        tensors["levels"] = truth.levels
+    for place, sample in enumerate(read_held_out(samples / SAMPLES_FILE)):
+        truth = truth_of(source.checkpoint, source.graphs, sample.encoded(), place, table)
+        tensors[f"{place}.levels"] = truth.levels
         tensors[f"{place}.pixels"] = truth.pixels
         for step, (latents, velocity) in truth.points.items():
             tensors[f"{place}.{step}.latents"] = latents
@@ -170,33 +205,42 @@ def save_truth(folder: Path, source: Source, traces: Path, table: NDArray[np.flo
 
 def read_truth(file: Path) -> list[Truth]:
     """What `save_truth` wrote, one a request."""
-    tensors = load_file(file)
-    levels = tensors["levels"]
-    steps = sorted(compared_steps(len(levels) - 1))
-    return [
-        Truth(
-            levels,
-            {
-                step: (tensors[f"{place}.{step}.latents"], tensors[f"{place}.{step}.velocity"])
-                for step in steps
-            },
-            tensors[f"{place}.pixels"],
-        )
-        for place in range(sum(name.endswith(".pixels") for name in tensors))
-    ]
+    tensors, truths = load_file(file), []
+    for place in range(sum(name.endswith(".pixels") for name in tensors)):
+        own = _under(tensors, f"{place}.")
+        levels = own["levels"]
+        points = {
+            step: (own[f"{step}.latents"], own[f"{step}.velocity"])
+            for step in sorted(compared_steps(len(levels) - 1))
+        }
+        truths.append(Truth(levels, points, own["pixels"]))
+    return truths
 
 
-def save_examples(folder: Path, source: Source, data: Path | None) -> None:
+def save_examples(
+    folder: Path, source: Source, data: Path | None, sizes: Sequence[int] = ()
+) -> None:
     """examples.safetensors: inputs of graphs but the denoiser, and what torch makes of them.
 
-    They are those of the first held-out request: encoders err several times as much on random
-    tokens and noise, which no request has.
+    They are those of the first held-out request, and of the one of each other working size:
+    encoders err several times as much on random tokens and noise, which no request has.
     """
+    own = source.config.size
+    tensors = {
+        f"{size}.{name}": value
+        for size in (own, *other_sizes(source, sizes))
+        for name, value in _examples(source, data, size).items()
+    }
+    save_file(dict(sorted(tensors.items())), folder / EXAMPLES_FILE)
+
+
+def _examples(source: Source, data: Path | None, size: int) -> dict[str, Array]:
+    """By "<graph>.<tensor>", at a working size."""
     import torch
 
-    from a2edit.calibration.samples import ENCODERS_AND_GATE, calibration_requests
+    from a2edit.calibration.samples import ENCODERS_AND_GATE
 
-    ((_, known),) = calibration_requests(source.checkpoint, data, 0, 1)
+    _, known = drawn_at(source, data, size)
     tensors: dict[str, Array] = {}
     for name in (*ENCODERS_AND_GATE, DECODER):
         graph = source.graphs[name]
@@ -209,14 +253,18 @@ def save_examples(folder: Path, source: Source, data: Path | None) -> None:
         known = {**known, graph.output_names[0]: output}
         for key, value in {**inputs, graph.output_names[0]: output}.items():
             tensors[f"{name}.{key}"] = np.ascontiguousarray(value.numpy())
-    save_file(dict(sorted(tensors.items())), folder / EXAMPLES_FILE)
+    return tensors
 
 
-def read_examples(file: Path) -> dict[str, dict[str, Array]]:
-    """What `save_examples` wrote: graph → input or output → value."""
+def read_examples(file: Path) -> dict[str, list[dict[str, Array]]]:
+    """What `save_examples` wrote: graph → one a size: input or output → value."""
+    found: dict[str, list[dict[str, Array]]] = {}
     tensors = load_file(file)
-    graphs = sorted({name.partition(".")[0] for name in tensors})
-    return {graph: _under(tensors, f"{graph}.") for graph in graphs}
+    for size in sorted({int(name.partition(".")[0]) for name in tensors}):
+        own = _under(tensors, f"{size}.")
+        for graph in sorted({name.partition(".")[0] for name in own}):
+            found.setdefault(graph, []).append(_under(own, f"{graph}."))
+    return found
 
 
 def _under(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:

@@ -26,16 +26,20 @@ def print_bundle(folder: Path, console: Console) -> None:
     """
     manifest = open_bundle(folder).manifest
     model, sampler = manifest.model, manifest.sampler
+    rows, columns = model.grid(model.size)
     total = sum(entry.bytes for entry in manifest.files.values())
     console.print(f"[bold]{manifest.name}[/]  {total / 1e6:.1f} MB in {len(manifest.files)} files")
     console.print(f"bundle hash  {manifest.bundle_hash}", soft_wrap=True)
     console.print(f"checkpoint   {model.checkpoint_hash}", soft_wrap=True)
     console.print(
-        f"model        {model.layout}, {model.size}×{model.size}, {model.image_tokens} tokens, "
+        f"model        {model.layout}, {model.size}×{model.size}, {rows * columns} tokens, "
         f"{model.blocks} blocks × {model.experts} experts; {sampler.steps} steps, "
         f"guidance {sampler.guidance:g}",
         soft_wrap=True,
     )
+    if len(model.sizes) > 1 or model.batch > 1:
+        sides = ", ".join(map(str, model.sizes))
+        console.print(f"engines take sizes {sides}; up to {model.batch} requests a run")
     console.print(f"past routes  {_past(manifest)}", soft_wrap=True)
     for target in sorted(manifest.engines):
         console.print(_engines(manifest, target))

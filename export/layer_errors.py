@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from a2edit.export.held_out import HeldOut, Truth
+from a2edit.export.openings import open_shape
 from a2edit.export.passes.values import products_of
 from a2edit.export.quality import relative_error
 from a2edit.model.checkpoint import Checkpoint
@@ -245,7 +246,5 @@ def _unconverted(value: ir.Value) -> ir.Value:
 
 
 def _spec(value: ir.Value) -> TensorSpec:
-    assert value.shape is not None
     assert value.dtype is not None
-    shape = tuple(int(size) for size in value.shape.numpy())
-    return TensorSpec(str(value.name), value.dtype.numpy().name, shape)
+    return TensorSpec(str(value.name), value.dtype.numpy().name, open_shape(value))

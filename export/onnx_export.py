@@ -9,12 +9,15 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 import torch
 from diffusers.models.embeddings import Timesteps
+from diffusers.models.transformers.transformer_flux import FluxPosEmbed
 from torch import Tensor, nn
 
+from a2edit.export.openings import NOTHING_OPEN, Openings
 from a2edit.export.passes import run
 from a2edit.export.passes.external import ExternalParameters
 from a2edit.export.passes.float32 import Float32
@@ -72,18 +75,51 @@ class _FrozenTimesteps(nn.Module):
         return torch.cat(waves if self.flip else waves[::-1], -1)
 
 
+class _RotaryTables(nn.Module):
+    """diffusers' `FluxPosEmbed` with its cosines and sines as tables that positions point into.
+
+    It computes them in float64 at every call, which engines are slow at, and in fp32 they would be
+    others.
+    """
+
+    def __init__(self, source: FluxPosEmbed, positions: int) -> None:
+        super().__init__()
+        rows = torch.arange(positions, dtype=torch.float32)
+        cosines, sines = source(rows[:, None].expand(positions, len(source.axes_dim)))
+        for kind, table in (("cos", cosines), ("sin", sines)):
+            for axis, part in enumerate(table.split(source.axes_dim, -1)):
+                self.register_buffer(f"{kind}{axis}", part.clone(), persistent=False)
+        self._axes = len(source.axes_dim)
+
+    def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        places = ids.long()
+
+        def looked_up(kind: str) -> Tensor:
+            tables = [self.get_buffer(f"{kind}{axis}") for axis in range(self._axes)]
+            return torch.cat([table[places[:, axis]] for axis, table in enumerate(tables)], -1)
+
+        return looked_up("cos"), looked_up("sin")
+
+
 @contextmanager
-def _exportable(graph: GraphModule) -> Iterator[None]:
+def _exportable(graph: GraphModule, examples: Sequence[Tensor]) -> Iterator[None]:
     """The graph with the pieces swapped that do not export exactly; undone at the end."""
+    # the examples are of the largest size: no row or column of tokens lies further out
+    positions = max(max(it.shape[1:3], default=0) for it in examples)
     swapped = [
         (parent, name, child)
         for parent in graph.modules()
         for name, child in parent.named_children()
-        if isinstance(child, Timesteps)
+        if isinstance(child, Timesteps | FluxPosEmbed)
     ]
     try:
         for parent, name, child in swapped:
-            setattr(parent, name, _FrozenTimesteps(child))
+            frozen = (
+                _FrozenTimesteps(child)
+                if isinstance(child, Timesteps)
+                else _RotaryTables(child, positions)
+            )
+            setattr(parent, name, frozen)
         yield
     finally:
         for parent, name, child in swapped:
@@ -94,25 +130,28 @@ def onnx_from_module(
     graph: GraphModule,
     parameters: Mapping[str, Tensor],
     routed: Sequence[str] = (),
+    openings: Openings = NOTHING_OPEN,
 ) -> ir.Model:
-    """Export one graph, batch 1, static shapes.
+    """Export one graph.
 
     Args:
         graph: with `input_names`, `output_names`, `example_inputs`; its parameters' values are
             not read (`model.weightless.outline`).
         parameters: shared name → parameter; the graph's initializers get these names.
         routed: "<linear>.weight" of `graph.transformer` to take as inputs, in this order.
+        openings: which sizes stay open; the others are constants of the graph.
 
     Raises:
         EngineError: torch cannot export the graph, or a pass refuses it.
     """
-    examples = list(graph.example_inputs())
+    examples = openings.examples(graph)
+    dims = [openings.open_dims(graph, name) for name in graph.input_names]
     if routed:
         examples += [graph.get_parameter(f"transformer.{name}").detach() for name in routed]
     module = _Routed(graph, routed).eval()
     names = {id(tensor): name for name, tensor in parameters.items()}
     try:
-        with torch.no_grad(), _exportable(graph), _quiet():
+        with torch.no_grad(), _exportable(graph, examples), _quiet():
             program = torch.onnx.export(
                 module,
                 tuple(examples),
@@ -121,6 +160,7 @@ def onnx_from_module(
                 verbose=False,
                 opset_version=OPSET,
                 input_names=[*graph.input_names, *routed],
+                dynamic_shapes=_dynamic(dims, len(routed)),
                 output_names=list(graph.output_names),
             )
     except torch.onnx.errors.OnnxExporterError as error:
@@ -133,11 +173,23 @@ def onnx_from_module(
             value = model.graph.initializers[name]
             # No pass may ask for what the file alone will have.
             value.name, value.const_value = names[id(parameter)], None
+    for value, named in zip(model.graph.inputs, dims, strict=False):
+        assert value.shape is not None
+        for place, name in named.items():
+            value.shape[place] = name
     model.graph.name = graph.graph_name
     model.producer_name, model.producer_version = "a2edit", ""
     passes: list[ir.passes.PassBase] = [Simplify(parameters), Float32()]
     with _quiet():
         return run(model, passes, graph.graph_name)
+
+
+def _dynamic(dims: Sequence[Mapping[int, str]], routed: int) -> dict[str, Any] | None:
+    """`dynamic_shapes` of `_Routed`, whose inputs come in one tuple; None where none is open."""
+    if not any(dims):
+        return None
+    opened = [dict.fromkeys(named, torch.export.Dim.DYNAMIC) for named in dims]
+    return {"tensors": (*opened, *({} for _ in range(routed)))}
 
 
 def save_onnx(

@@ -6,8 +6,9 @@ outside of the mask is then the source's own and equal whatever the engine does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from a2edit.export.held_out import HeldOut, Truth
 from a2edit.export.pixels import ZONES, Pixels, Zones, by_zone
-from a2edit.runtime.engines.base import Array, Engine
+from a2edit.runtime.engines.base import OPEN, Array, Engine
 from a2edit.runtime.sampler import denoise
 
 
@@ -90,11 +91,16 @@ def relative_error(found: Array, truth: Array) -> float:
     return float(f"{np.linalg.norm(found.astype(np.float64) - wanted) / size:.1e}")
 
 
-def graph_figure(engine: Engine, example: Mapping[str, Array], tolerance: float) -> Figure:
-    """One engine on the example inputs of its graph, beside the example's output."""
-    found = engine.run({spec.name: example[spec.name] for spec in engine.spec.inputs})
+def graph_figure(
+    engine: Engine, examples: Sequence[Mapping[str, Array]], tolerance: float
+) -> Figure:
+    """One engine on example inputs of its graph, beside the examples' outputs: the worst."""
     (output,) = engine.spec.outputs
-    return Figure(relative_error(found[output.name], example[output.name]), tolerance)
+    errors = []
+    for example in examples:
+        found = engine.run({spec.name: example[spec.name] for spec in engine.spec.inputs})
+        errors.append(relative_error(found[output.name], example[output.name]))
+    return Figure(float(np.max(errors)), tolerance)
 
 
 def velocity_error(engine: Engine, feeds: Mapping[str, Array], truth: Truth) -> float:
@@ -116,11 +122,34 @@ def velocity_error(engine: Engine, feeds: Mapping[str, Array], truth: Truth) -> 
     return float(np.max(errors))  # NaN if one is
 
 
-def painted(denoiser: Engine, decoder: Engine, sample: HeldOut, truth: Truth) -> Pixels:
-    """The picture at the end of the whole loop from the truth's noise: u8 [S,S,3]."""
-    latents = denoise(denoiser, sample.feeds, truth.noise, truth.levels)
-    pixels: Pixels = decoder.run({"latents": latents})["pixels"][0]
-    return pixels
+def painted(
+    denoiser: Engine, decoder: Engine, samples: Sequence[HeldOut], truths: Sequence[Truth]
+) -> list[Pixels]:
+    """The pictures at the end of the whole loop from the truths' noise: u8 [S,S,3].
+
+    Requests of one size run together where the engine takes several.
+    """
+    (latents,) = (spec for spec in denoiser.spec.inputs if spec.name == "latents")
+    pictures: list[Pixels] = []
+    for _, group in groupby(zip(samples, truths, strict=True), lambda pair: pair[1].noise.shape):
+        alike = list(group)
+        most = len(alike) if latents.shape[0] == OPEN else 1
+        for first in range(0, len(alike), most):
+            pictures.extend(_painted(denoiser, decoder, alike[first : first + most]))
+    return pictures
+
+
+def _painted(
+    denoiser: Engine, decoder: Engine, pairs: Sequence[tuple[HeldOut, Truth]]
+) -> Iterable[Pixels]:
+    """Of requests of one size, in one run."""
+    feeds = {
+        name: np.concatenate([sample.feeds[name] for sample, _ in pairs])
+        for name in pairs[0][0].feeds
+    }
+    noise = np.concatenate([truth.noise for _, truth in pairs])
+    latents = denoise(denoiser, feeds, noise, pairs[0][1].levels)
+    return decoder.run({"latents": latents})["pixels"]
 
 
 def target_panel(canvas: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -167,6 +196,6 @@ def route_figure(
     """
     pairs = list(zip(samples, truths, strict=True))
     error = float(np.max([velocity_error(denoiser, it.feeds, truth) for it, truth in pairs]))
-    pictures = [painted(denoiser, decoder, *pair) for pair in pairs]
+    pictures = painted(denoiser, decoder, samples, truths)
     found = likeness(pictures, samples, truths)
     return RouteFigure(error, tolerance, found, least_psnr_db), pictures

@@ -119,9 +119,6 @@ def _bundled(bundle: Bundle) -> Truths:
 
 def _anew(bundle: Bundle, model: str) -> Truths:
     """The truth from the checkpoint that the bundle was built of."""
-    import torch
-
-    from a2edit.calibration.samples import EncodedSample
     from a2edit.export.source import Source
     from a2edit.model.checkpoint import find_checkpoint
 
@@ -139,11 +136,7 @@ def _anew(bundle: Bundle, model: str) -> Truths:
             truth_of(
                 source.checkpoint,
                 source.graphs,
-                EncodedSample(
-                    sample.category,
-                    {name: torch.from_numpy(array) for name, array in sample.feeds.items()},
-                    sample.table,
-                ),
+                sample.encoded(),
                 seed,
                 table,
             )

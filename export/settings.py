@@ -14,12 +14,14 @@ import a2edit
 from a2edit.calibration.policy import PRESETS, Preset
 from a2edit.calibration.routes import RouteLimit
 from a2edit.runtime.errors import RequestError
+from a2edit.runtime.spec import PATCH
 from a2edit.runtime.targets import PRECISIONS as TYPES
 from a2edit.runtime.targets import Precision, Target, parse_targets
 
 MATERIALISE = ("inputs", "baked")
 PRECISIONS = ("auto", *TYPES)
 BACKENDS = ("auto", "openvino", "tensorrt_rtx", "tensorrt")
+MOST_BATCH = 16
 # What a manifest says of the calibration set.
 GIVEN_DATA, DRAWN_DATA = "given data set", "drawn scenes"
 
@@ -97,6 +99,8 @@ class BuildSettings:
         lift: glob patterns of routed linears that stay in high precision, such as
             "single_transformer_blocks.*.proj_out".
         accept_quality: go on where engines do not repeat the model, and write down what failed.
+        sizes: sides in pixels that engines take besides the checkpoint's own.
+        batch: most samples in one run of an engine.
         jobs: steps that are done at a time where they do not need each other.
     """
 
@@ -116,6 +120,8 @@ class BuildSettings:
     routes_only: bool = False
     lift: tuple[str, ...] = ()
     accept_quality: bool = False
+    sizes: tuple[int, ...] = ()
+    batch: int = 1
     jobs: int = 1
     from_log: tuple[Path, ...] = ()
 
@@ -123,6 +129,12 @@ class BuildSettings:
         _ = self.limit
         if self.jobs < 1:
             raise RequestError(f"--jobs is {self.jobs}; it must be at least 1")
+        if not 1 <= self.batch <= MOST_BATCH:
+            raise RequestError(f"--batch is {self.batch}; it must be between 1 and {MOST_BATCH}")
+        if wrong := [side for side in self.sizes if side < PATCH or side % PATCH]:
+            raise RequestError(
+                f"--sizes has {', '.join(map(str, wrong))}; sides are multiples of {PATCH} pixels"
+            )
         if self.samples < 1:
             raise RequestError(f"--samples is {self.samples}; it must be at least 1")
         if not 0 <= self.tolerance < math.inf:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from a2edit.export.openings import Openings
     from a2edit.model.checkpoint import Checkpoint
+    from a2edit.model.config import MoTConfig
     from a2edit.model.graphs import DitGraph, GraphModule
 
 DIT = "dit"
@@ -42,6 +44,12 @@ class Source:
         from a2edit.model.checkpoint import folder_hash
 
         return folder_hash(self.folder)
+
+    @cached_property
+    def config(self) -> MoTConfig:
+        from a2edit.model.config import MoTConfig
+
+        return MoTConfig.load(self.folder)
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -83,7 +91,7 @@ class Source:
         return make_graphs(self.outline)
 
     @cache  # noqa: B019 # a source lives as long as its build
-    def exported(self, name: str) -> ir.Model:
+    def exported(self, name: str, openings: Openings) -> ir.Model:
         """The fp32 ONNX model of a graph, without weights; nobody may change it."""
         from a2edit.export.onnx_export import onnx_from_module
         from a2edit.export.weights import shared_parameters
@@ -93,6 +101,7 @@ class Source:
             self.outline_graphs[name],
             shared_parameters(self.outline),
             routed if name == DIT else (),
+            openings,
         )
 
     @property

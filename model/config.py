@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -93,16 +93,26 @@ class MoTConfig:
         """α/r, the factor PEFT puts on every B·A."""
         return self.alpha / self.rank
 
+    def at(self, size: int | None) -> Self:
+        """The same with another working size, if one is given."""
+        return self if size is None else replace(self, size=size)
+
     @property
     def canvas(self) -> tuple[int, int]:
         """Height and width in pixels of what the transformer sees."""
         return self.size, self.size * (2 if self.layout == "diptych" else 1)
 
     @property
-    def image_tokens(self) -> int:
-        """Li: 2×2-packed f8 latents of the whole canvas (SPEC §2; a diptych counts both halves)."""
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of image tokens: 2×2-packed f8 latents of the whole canvas (SPEC §2)."""
         height, width = self.canvas
-        return (height // 16) * (width // 16)
+        return height // 16, width // 16
+
+    @property
+    def image_tokens(self) -> int:
+        """Li, of both halves of a diptych."""
+        rows, columns = self.grid
+        return rows * columns
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = CONFIG_NAME) -> Self:

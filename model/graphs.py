@@ -9,7 +9,8 @@ computes nothing in uint8, not even a transpose.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,17 +19,27 @@ from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.latents import image_ids, mask_tokens, pack, unpack
 from a2edit.model.routing import route_weights
 
+_PIXELS, _TOKENS = ("height", "width"), ("rows", "columns")
+
 
 class GraphModule(nn.Module, ABC):
-    """A graph: a name, named inputs and outputs, and inputs to try it with."""
+    """A graph: a name, named inputs and outputs, and inputs to try it with.
+
+    Nothing in it depends on the batch, nor on the working size but by its inputs' shapes.
+    """
 
     graph_name: str
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
+    # Of inputs that show a picture: what their second and third dimensions are.
+    picture_dims: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     @abstractmethod
-    def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
-        """Random inputs of the right shapes and dtypes; the same at every call."""
+    def example_inputs(self, batch: int = 1, size: int | None = None) -> tuple[Tensor, ...]:
+        """Random inputs of the right shapes and dtypes, the same at every call.
+
+        `size` is the working size in pixels; the checkpoint's own by default.
+        """
 
 
 def _generator() -> torch.Generator:
@@ -50,19 +61,20 @@ class VaeEncoderGraph(GraphModule):
     graph_name = "vae_encoder"
     input_names = ("pixels", "mask")
     output_names = ("conditioning",)
+    picture_dims: ClassVar = dict.fromkeys(input_names, _PIXELS)
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
-        self.vae, self.canvas = checkpoint.vae, checkpoint.config.canvas
+        self.vae, self.config = checkpoint.vae, checkpoint.config
 
     def forward(self, pixels: Tensor, mask: Tensor) -> Tensor:
-        """pixels u8 [B, H, Wc, 3], mask u8 [B, H, Wc] (≥ 128: repaint) → fp32 [B, Li, 64 + 256]."""
+        """pixels u8 [B, H, W, 3], mask u8 [B, H, W] (≥ 128: repaint) → fp32 [B, h, w, 64 + 256]."""
         hole = (mask.float() >= 128).float()[:, None]
         latents = encode_latents(self.vae, _image(pixels) * (1 - hole))
         return torch.cat([pack(latents), mask_tokens(hole)], -1)
 
-    def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
-        height, width = self.canvas
+    def example_inputs(self, batch: int = 1, size: int | None = None) -> tuple[Tensor, ...]:
+        height, width = self.config.at(size).canvas
         mask = torch.zeros(batch, height, width, dtype=torch.uint8)
         mask[:, height // 4 : height // 2, -height // 2 : -height // 4] = 255
         return _pixels(batch, height, width, 3), mask
@@ -74,24 +86,22 @@ class VaeDecoderGraph(GraphModule):
     graph_name = "vae_decoder"
     input_names = ("latents",)
     output_names = ("pixels",)
+    picture_dims: ClassVar = dict.fromkeys(input_names, _TOKENS)
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
-        self.vae, self.canvas = checkpoint.vae, checkpoint.config.canvas
-        self.size = checkpoint.config.size
-        self.channels = int(checkpoint.transformer.config.out_channels)
-        self.tokens = checkpoint.config.image_tokens
+        self.vae, self.shapes = checkpoint.vae, _Shapes(checkpoint)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """latents fp32 [B, Li, 64] → u8 [B, S, S, 3]."""
-        height, width = self.canvas
-        grid = unpack(latents, height // 8, width // 8)[..., -(self.size // 8) :]
-        sample = decode_latents(self.vae, grid)
+        """latents fp32 [B, h, w, 64] → u8 [B, S, S, 3]."""
+        _, rows, columns, _ = latents.shape
+        # the target is a square at the right
+        sample = decode_latents(self.vae, unpack(latents[:, :, columns - rows :]))
         levels = ((sample / 2 + 0.5).clamp(0, 1) * 255).round()
         return levels.permute(0, 2, 3, 1).to(torch.uint8)
 
-    def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
-        return (torch.randn(batch, self.tokens, self.channels, generator=_generator()),)
+    def example_inputs(self, batch: int = 1, size: int | None = None) -> tuple[Tensor, ...]:
+        return self.shapes.random(self.input_names, batch, size)
 
 
 class TextEncoderGraph(GraphModule):
@@ -110,7 +120,7 @@ class TextEncoderGraph(GraphModule):
         tokens: Tensor = self.encoder(text_ids)[0]
         return tokens
 
-    def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
+    def example_inputs(self, batch: int = 1, size: int | None = None) -> tuple[Tensor, ...]:  # noqa: ARG002
         return (torch.arange(self.length).repeat(batch, 1) % self.encoder.config.vocab_size,)
 
 
@@ -130,7 +140,7 @@ class PooledEncoderGraph(GraphModule):
         pooled: Tensor = self.encoder(pooled_ids).pooler_output
         return pooled
 
-    def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
+    def example_inputs(self, batch: int = 1, size: int | None = None) -> tuple[Tensor, ...]:  # noqa: ARG002
         ids = torch.full((batch, self.length), self.encoder.config.eos_token_id)
         ids[:, 0] = self.encoder.config.bos_token_id
         return (ids,)
@@ -153,7 +163,7 @@ class ImageEncoderGraph(GraphModule):
         tokens: Tensor = self.redux(self.encoder(_image(reference)).last_hidden_state).image_embeds
         return tokens
 
-    def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
+    def example_inputs(self, batch: int = 1, size: int | None = None) -> tuple[Tensor, ...]:  # noqa: ARG002
         return (_pixels(batch, self.size, self.size, 3),)
 
 
@@ -163,23 +173,22 @@ class GateGraph(GraphModule):
     graph_name = "gate"
     input_names = ("conditioning", "reference_tokens", "text_tokens")
     output_names = ("gate_weights",)
+    picture_dims: ClassVar = {"conditioning": _TOKENS}
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
         self.gate, self.config = checkpoint.gate, checkpoint.config
-        self.shapes = _context_shapes(checkpoint)
+        self.shapes = _Shapes(checkpoint)
 
     def forward(
         self, conditioning: Tensor, reference_tokens: Tensor, text_tokens: Tensor
     ) -> Tensor:
-        """[B, Li, 320], [B, Lr, D], [B, Lt, D] → fp32 [B, L, N]."""
-        return route_weights(self.gate(conditioning, reference_tokens, text_tokens), self.config)
+        """[B, h, w, 320], [B, Lr, D], [B, Lt, D] → fp32 [B, L, N]."""
+        logits = self.gate(conditioning.flatten(1, 2), reference_tokens, text_tokens)
+        return route_weights(logits, self.config)
 
-    def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
-        random = _generator()
-        return tuple(
-            torch.randn(batch, *self.shapes[n], generator=random) for n in self.input_names
-        )
+    def example_inputs(self, batch: int = 1, size: int | None = None) -> tuple[Tensor, ...]:
+        return self.shapes.random(self.input_names, batch, size)
 
 
 class DitGraph(GraphModule):
@@ -201,17 +210,15 @@ class DitGraph(GraphModule):
         "guidance",
     )
     output_names = ("next_latents",)
+    picture_dims: ClassVar = {"latents": _TOKENS, "conditioning": _TOKENS}
 
-    image_ids: Tensor
     text_ids: Tensor
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
         self.transformer = checkpoint.transformer
-        height, width = checkpoint.config.canvas
-        self.shapes = _context_shapes(checkpoint)
-        context = self.shapes["text_tokens"][0] + self.shapes["reference_tokens"][0]
-        self.register_buffer("image_ids", image_ids(height // 16, width // 16), persistent=False)
+        self.shapes = _Shapes(checkpoint)
+        context = self.shapes.text[0] + self.shapes.reference[0]
         self.register_buffer("text_ids", torch.zeros(context, 3), persistent=False)
 
     def velocity(
@@ -224,18 +231,19 @@ class DitGraph(GraphModule):
         sigma: Tensor,
         guidance: Tensor,
     ) -> Tensor:
-        """The transformer's output [B, Li, 64] at noise level sigma [B]."""
+        """The transformer's output [B, h, w, 64] at noise level sigma [B]."""
+        _, rows, columns, _ = latents.shape
         velocity: Tensor = self.transformer(
-            hidden_states=torch.cat([latents, conditioning], -1),
+            hidden_states=torch.cat([latents, conditioning], -1).flatten(1, 2),
             encoder_hidden_states=torch.cat([text_tokens, reference_tokens], 1),
             pooled_projections=pooled,
             timestep=sigma,
-            img_ids=self.image_ids,
+            img_ids=image_ids(rows, columns).to(latents.device),
             txt_ids=self.text_ids,
             guidance=guidance,
             return_dict=False,
         )[0]
-        return velocity
+        return velocity.unflatten(1, (rows, columns))
 
     def forward(
         self,
@@ -248,32 +256,43 @@ class DitGraph(GraphModule):
         delta: Tensor,
         guidance: Tensor,
     ) -> Tensor:
-        """Next latents fp32 [B, Li, 64]; sigma, delta, guidance fp32 [B], delta = σ_{i+1} − σ_i."""
+        """Next latents fp32 [B, h, w, 64]; sigma, delta (σ_{i+1} − σ_i) and guidance fp32 [B]."""
         velocity = self.velocity(
             latents, conditioning, text_tokens, reference_tokens, pooled, sigma, guidance
         )
-        return latents.float() + delta[:, None, None] * velocity.float()
+        return latents.float() + delta[:, None, None, None] * velocity.float()
 
-    def example_inputs(self, batch: int = 1) -> tuple[Tensor, ...]:
-        random = _generator()
-        tensors = [torch.randn(batch, *self.shapes[name], generator=random) for name in self.shapes]
+    def example_inputs(self, batch: int = 1, size: int | None = None) -> tuple[Tensor, ...]:
+        tensors = self.shapes.random(self.input_names[:5], batch, size)
         scalars = [torch.full((batch,), value) for value in (0.75, -0.05, 30.0)]
         return (*tensors, *scalars)
 
 
-def _context_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
-    """Shapes, without batch, of what transformer and gate take, in the transformer's order."""
-    config, transformer = checkpoint.config, checkpoint.transformer.config
-    vision = checkpoint.image_encoder.config
-    latent, total = int(transformer.out_channels), int(transformer.in_channels)
-    width = int(transformer.joint_attention_dim)
-    return {
-        "latents": (config.image_tokens, latent),
-        "conditioning": (config.image_tokens, total - latent),
-        "text_tokens": (config.text_length, width),
-        "reference_tokens": ((vision.image_size // vision.patch_size) ** 2, width),
-        "pooled": (int(transformer.pooled_projection_dim),),
-    }
+class _Shapes:
+    """Shapes, without batch, of what transformer, gate and decoder take."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.config, transformer = checkpoint.config, checkpoint.transformer.config
+        vision = checkpoint.image_encoder.config
+        width = int(transformer.joint_attention_dim)
+        self.latent = int(transformer.out_channels)
+        self.known = int(transformer.in_channels) - self.latent
+        self.text = self.config.text_length, width
+        self.reference = (vision.image_size // vision.patch_size) ** 2, width
+        self.pooled = (int(transformer.pooled_projection_dim),)
+
+    def random(self, names: Sequence[str], batch: int, size: int | None) -> tuple[Tensor, ...]:
+        """Normal inputs of these names, the same at every call."""
+        grid = self.config.at(size).grid
+        shapes: dict[str, tuple[int, ...]] = {
+            "latents": (*grid, self.latent),
+            "conditioning": (*grid, self.known),
+            "text_tokens": self.text,
+            "reference_tokens": self.reference,
+            "pooled": self.pooled,
+        }
+        random = _generator()
+        return tuple(torch.randn(batch, *shapes[name], generator=random) for name in names)
 
 
 def encode_latents(vae: Any, image: Tensor) -> Tensor:

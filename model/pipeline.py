@@ -31,7 +31,7 @@ from a2edit.runtime.spec import ModelSpec
 class Encoded:
     """What stays the same over the steps; B = 1."""
 
-    conditioning: Tensor  # [B, Li, 320]
+    conditioning: Tensor  # [B, h, w, 320]
     text_tokens: Tensor  # [B, Lt, D]
     reference_tokens: Tensor  # [B, Lr, D]
     pooled: Tensor  # [B, P]
@@ -45,9 +45,10 @@ def model_spec(checkpoint: Checkpoint) -> ModelSpec:
         layout=config.layout,
         reference_placement=config.reference_placement,
         size=config.size,
+        sizes=(config.size,),
+        batch=1,
         latent_channels=latent,
         conditioning_channels=int(transformer.in_channels) - latent,
-        image_tokens=config.image_tokens,
         text_length=config.text_length,
         pooled_length=config.pooled_length,
         reference_size=checkpoint.reference_size,
@@ -132,10 +133,10 @@ class A2EditPipeline:
         seed: int,
         each: Callable[[int, Tensor], None] | None = None,
     ) -> Tensor:
-        """Euler steps from noise to latents [1, Li, 64], experts unmerged at `weights`."""
-        spec = self.spec
-        latents = torch.from_numpy(noise(seed, (1, spec.image_tokens, spec.latent_channels)))
-        levels = torch.from_numpy(sigmas(steps, spec.image_tokens))
+        """Euler steps from noise to latents [1, h, w, 64], experts unmerged at `weights`."""
+        _, rows, columns, _ = encoded.conditioning.shape
+        latents = torch.from_numpy(noise(seed, (1, rows, columns, self.spec.latent_channels)))
+        levels = torch.from_numpy(sigmas(steps, rows * columns))
         guidance = torch.tensor([self.checkpoint.config.guidance])
         with self.experts(weights):
             for step in range(steps):

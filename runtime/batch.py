@@ -30,6 +30,12 @@ class _Waiting:
     plan: "RoutePlan"
 
     @property
+    def key(self) -> Hashable:
+        """Equal for those that can be painted together."""
+        request = self.conditioned.request
+        return self.plan.key, self.conditioned.prepared.size, request.steps
+
+    @property
     def nbytes(self) -> int:
         prepared = self.conditioned.prepared
         pictures = (prepared.canvas, prepared.mask, prepared.source, prepared.source_mask)
@@ -63,22 +69,42 @@ def edits_by_route(
 
 
 def _grouped(waiting: list[_Waiting], first: Hashable) -> list[_Waiting]:
-    """Those with one key beside each other, groups as they came but the key `first` in front."""
+    """By weights, as they came but the weights `first` in front; then by what else must agree."""
     places: dict[Hashable, int] = {first: 0}
     for one in waiting:
         places.setdefault(one.plan.key, len(places))
-    return sorted(waiting, key=lambda one: places[one.plan.key])
+        places.setdefault(one.key, len(places))
+    return sorted(waiting, key=lambda one: (places[one.plan.key], places[one.key]))
 
 
 def _painted(editor: "Editor", ready: list[_Waiting]) -> Iterator[tuple[int, Outcome]]:
     ready.reverse()
     while ready:
-        one = ready.pop()  # its pictures can go when it is done
-        try:
-            outcome: Outcome = editor.paint(one.conditioned, one.plan)
-        except FAILURES as error:
-            outcome = _light(error)
-        yield one.index, outcome
+        together = [ready.pop()]  # its pictures can go when it is done
+        while (
+            ready
+            and ready[-1].key == together[0].key
+            and len(together) < editor.bundle.manifest.model.batch
+        ):
+            together.append(ready.pop())
+        yield from _outcomes(editor, together)
+
+
+def _outcomes(editor: "Editor", together: list[_Waiting]) -> Iterator[tuple[int, Outcome]]:
+    """Of one run; where that fails, of each on its own."""
+    failure: Exception | None = None
+    results: list[EditResult] = []
+    try:
+        results = editor.paint_together([(one.conditioned, one.plan) for one in together])
+    except FAILURES as error:
+        failure = _light(error)
+    if failure is None:
+        yield from zip((one.index for one in together), results, strict=True)
+    elif len(together) == 1:
+        yield together[0].index, failure
+    else:
+        for one in together:
+            yield from _outcomes(editor, [one])
 
 
 def _light(error: Exception) -> Exception:

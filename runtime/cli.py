@@ -32,6 +32,7 @@ PER_EDIT = {
     "prompt": "--prompt",
     "steps": "--steps",
     "seed": "--seed",
+    "size": "--size",
     "resize_mask": "--resize-mask",
     "out": "--out",
     "sheet": "--sheet",
@@ -54,6 +55,9 @@ PER_EDIT = {
 @click.option("--prompt", default="", help="What it should be, in words.")
 @click.option("--steps", type=int, help="Denoising steps [default: the bundle's].")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed, same picture.")
+@click.option(
+    "--size", type=int, metavar="S", help="Side at which the region is repainted [the bundle's]."
+)
 @click.option("--resize-mask", is_flag=True, help="Scale masks whose size is not the picture's.")
 @click.option("--out", type=PICTURE, help="Where to write the edit (PNG, JPEG, WebP, TIFF, BMP).")
 @click.option("--sheet", type=PICTURE, help="Also write scene, reference, edit and experts there.")
@@ -145,6 +149,7 @@ def _edit_one(given: dict[str, Any]) -> None:
         prompt=given["prompt"],
         steps=given["steps"],
         seed=given["seed"],
+        size=given["size"],
         resize_mask=given["resize_mask"],
     )
     start = time.perf_counter()

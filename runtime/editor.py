@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Self, overload
@@ -144,42 +144,69 @@ class Editor:
         self, conditioned: Conditioned, plan: RoutePlan, progress: Progress | None = None
     ) -> EditResult:
         """Bind the weights of `plan`, denoise, decode and compose."""
+        (result,) = self.paint_together([(conditioned, plan)], progress)
+        return result
+
+    def paint_together(
+        self, batch: Sequence[tuple[Conditioned, RoutePlan]], progress: Progress | None = None
+    ) -> list[EditResult]:
+        """`paint` of several requests in one run of the engines, at most `ModelSpec.batch`.
+
+        They have one size and one number of steps, and plans that run the same weights. Stages that
+        they share count in the times of each.
+        """
         model, sampler = self.bundle.manifest.model, self.bundle.manifest.sampler
-        request, clock = conditioned.request, conditioned.clock
-        steps = request.steps or sampler.steps
+        clock, (first, _) = Clock(), batch[0]
+        steps = self.steps(first.request)
+        rows, columns = model.grid(first.prepared.size)
 
         def told(done: int) -> None:
             if progress:
                 progress(done, steps)
 
         with clock("route"):
-            choice = self.routes.supply(plan)
-            dit = self.engines.denoiser(choice)
-            warnings = (*conditioned.warnings, *self._said(conditioned.gate_weights, choice))
+            choices = [self.routes.supply(plan) for _, plan in batch]
+            dit = self.engines.denoiser(choices[0])
         with clock("denoise"):
-            levels = sigmas(steps, model.image_tokens, sampler.shift)
-            latents = noise(request.seed, (1, model.image_tokens, model.latent_channels))
-            context = conditioned.tokens | {"guidance": np.array([sampler.guidance], np.float32)}
+            levels = sigmas(steps, rows * columns, sampler.shift)
+            shape = (1, rows, columns, model.latent_channels)
+            latents = np.concatenate([noise(one.request.seed, shape) for one, _ in batch])
+            context = {
+                name: np.concatenate([one.tokens[name] for one, _ in batch])
+                for name in first.tokens
+            }
+            context["guidance"] = np.full(len(batch), sampler.guidance, np.float32)
             latents = denoise(dit, context, latents, levels, told)
         with clock("decode"):
-            generated = self._run("vae_decoder", latents=latents)["pixels"][0]
-        with clock("compose"):
-            image = compose(conditioned.prepared, generated)
-        return EditResult(
-            image=image,
-            route=choice.route,
-            predicted_error=choice.predicted_error,
-            seed=request.seed,
-            steps=steps,
-            timings=clock.seconds,
-            gate_weights=conditioned.gate_weights,
-            bundle_hash=self.bundle.manifest.bundle_hash,
-            window=conditioned.prepared.window,
-            route_table=choice.table,
-            supply=choice.supply,
-            warnings=warnings,
-            prepared=conditioned.prepared,
-        )
+            generated = self._run("vae_decoder", latents=latents)["pixels"]
+        results = []
+        for (one, _), choice, pixels in zip(batch, choices, generated, strict=True):
+            own = one.clock
+            own.add(clock)
+            with own("compose"):
+                image = compose(one.prepared, pixels)
+            results.append(
+                EditResult(
+                    image=image,
+                    route=choice.route,
+                    predicted_error=choice.predicted_error,
+                    seed=one.request.seed,
+                    steps=steps,
+                    timings=own.seconds,
+                    gate_weights=one.gate_weights,
+                    bundle_hash=self.bundle.manifest.bundle_hash,
+                    window=one.prepared.window,
+                    route_table=choice.table,
+                    supply=choice.supply,
+                    warnings=(*one.warnings, *self._said(one.gate_weights, choice)),
+                    prepared=one.prepared,
+                )
+            )
+        return results
+
+    def steps(self, request: EditRequest) -> int:
+        """Of its denoising loop."""
+        return request.steps or self.bundle.manifest.sampler.steps
 
     @overload
     def edit_many(
@@ -274,5 +301,12 @@ class Clock:
     def __call__(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        spent = time.perf_counter() - start
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+        self._spend(stage, time.perf_counter() - start)
+
+    def add(self, other: "Clock") -> None:
+        """Count the stages of another clock as well."""
+        for stage, seconds in other.seconds.items():
+            self._spend(stage, seconds)
+
+    def _spend(self, stage: str, seconds: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds

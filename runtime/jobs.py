@@ -27,7 +27,7 @@ from a2edit.runtime.request import EditRequest, EditResult
 
 STAMP = "a2edit:job"
 PATHS = ("image", "mask", "reference", "reference_mask")
-OPTIONS = ("boxes", "prompt", "steps", "seed", "resize_mask")
+OPTIONS = ("boxes", "prompt", "steps", "seed", "size", "resize_mask")
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from a2edit.runtime.sampler import Shift
 from a2edit.runtime.spec import ModelSpec
 from a2edit.runtime.targets import Precision
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST = "manifest.json"
 # What an edit cannot do without.
 GRAPHS = (
@@ -242,7 +242,7 @@ def manifest_from_json(content: Mapping[str, Any]) -> Manifest:
         Manifest,
         content,
         "",
-        model=lambda value: _build(ModelSpec, value, "model"),
+        model=lambda value: _build(ModelSpec, value, "model", sizes=_tuples),
         sampler=lambda value: _build(SamplerEntry, value, "sampler"),
         tokenizers=lambda value: _table(TokenizerEntry, value, "tokenizers"),
         graphs=lambda value: _tables(

@@ -33,9 +33,15 @@ class Prepared:
     alpha: Pixels | None = None  # [H, W] of the source
     icc: bytes | None = None  # colour profile of the source
 
+    @property
+    def size(self) -> int:
+        """S"""
+        return int(self.canvas.shape[0])
+
 
 def prepare(request: EditRequest, model: ModelSpec) -> Prepared:
     """Lay out `request` for `model`; raises RequestError for what cannot be edited."""
+    size = model.chosen(request.size)
     scene = load_picture(request.image, "image")
     source_mask = _region(request, scene)
     reference = load_picture(request.reference, "reference")
@@ -43,11 +49,11 @@ def prepare(request: EditRequest, model: ModelSpec) -> Prepared:
     # under a given mask the picture counts as it looks; under its own alpha, as it is stored
     object_rgb = reference.rgb if request.reference_mask is None else reference.on_white()
 
-    window = context_window(tight_box(source_mask), *scene.size, model.size)
-    picture, mask = crop_window(scene.on_white(), source_mask, window, model.size)
+    window = context_window(tight_box(source_mask), *scene.size, size)
+    picture, mask = crop_window(scene.on_white(), source_mask, window, size)
     if model.layout == "diptych":
         panel = reference_panel(
-            object_rgb, reference_mask, tight_box(mask), model.size, model.reference_placement
+            object_rgb, reference_mask, tight_box(mask), size, model.reference_placement
         )
         picture, mask = diptych(panel, picture, mask)
     return Prepared(

@@ -36,6 +36,8 @@ class EditRequest:
     boxes: Sequence[Box | str | Sequence[int]] = ()
     prompt: str = ""
     steps: int | None = None  # default: the bundle's
+    # side in pixels at which the region is repainted, one of the bundle's; default: its own
+    size: int | None = None
     seed: int = 0
     resize_mask: bool = False  # scale masks of another size instead of refusing them
 

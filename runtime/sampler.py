@@ -111,12 +111,15 @@ def denoise(
     Args:
         engine: of the graph `dit`, its weights bound or baked in.
         context: what stays the same in every step, guidance included.
-        latents: fp32 [1, Li, C]; not written to.
+        latents: fp32 [B, h, w, C]; not written to.
         levels: float32 [steps + 1], as `sigmas` gives them.
         each: told how many steps are done.
     """
     for step in range(len(levels) - 1):
-        sigma, delta = levels[step, None], levels[step + 1, None] - levels[step, None]
+        sigma, delta = (
+            np.repeat(value, len(latents))
+            for value in (levels[step], levels[step + 1] - levels[step])
+        )
         state = {"latents": latents, "sigma": sigma, "delta": delta}
         latents = engine.run({**context, **state})["next_latents"]
         each(step + 1)

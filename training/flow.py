@@ -62,15 +62,15 @@ class FlowModel:
             nn.Linear(width, categories, device=device) for _ in range(2)
         )
         self.graphs: dict[str, GraphModule] = make_graphs(checkpoint)
-        rows, columns = (pixels // 16 for pixels in checkpoint.config.canvas)
-        self.ids = image_ids(rows, columns).to(device)
+        self.ids = image_ids(*checkpoint.config.grid).to(device)
 
     @torch.no_grad()
     def latents(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """x₀ [B, Li, 64] of the whole canvas and conditioning [B, Li, 320]."""
         conditioning = self.graphs["vae_encoder"](batch.canvas, batch.mask)
         pixels = batch.canvas.permute(0, 3, 1, 2).float() / 127.5 - 1
-        return pack(encode_latents(self.checkpoint.vae, pixels)), conditioning
+        known = pack(encode_latents(self.checkpoint.vae, pixels))
+        return known.flatten(1, 2), conditioning.flatten(1, 2)
 
     def context(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Text tokens, reference tokens and the pooled vector."""
@@ -106,7 +106,7 @@ class FlowModel:
         if not self.weighted:
             return torch.ones(batch.tokens.shape, device=self.device)
         hole = (batch.mask >= 128).float()[:, None]
-        weight = _FLOOR + _pick(mask_tokens(hole), batch.tokens).mean(-1)
+        weight = _FLOOR + _pick(mask_tokens(hole).flatten(1, 2), batch.tokens).mean(-1)
         if self.checkpoint.config.layout == "diptych":
             weight[:, : weight.shape[1] // 2] = _REFERENCE
         return weight

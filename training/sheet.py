@@ -49,7 +49,7 @@ def draw_sheet(
     pooled = graphs["pooled_encoder"](batch.pooled_ids)
     weights = graphs["gate"](conditioning, reference, text)
     count = len(examples)
-    shape = (config.image_tokens, int(checkpoint.transformer.config.out_channels))
+    shape = (*config.grid, int(checkpoint.transformer.config.out_channels))
     latents = torch.from_numpy(np.stack([noise(seed, shape) for seed in range(count)])).to(device)
     levels = torch.from_numpy(sigmas(steps or config.steps, config.image_tokens)).to(device)
     guidance = torch.full((count,), config.guidance, device=device)

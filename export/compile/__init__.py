@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from a2edit.export.openings import Profile
 from a2edit.runtime.targets import Precision, Target, check_backend
 
 _SUFFIXES = {"openvino": ".blob", "tensorrt_rtx": ".plan", "tensorrt": ".plan"}
@@ -45,9 +47,16 @@ def made_for(target: Target) -> str:
 
 
 def compile_engine(
-    onnx: Path, engine: Path, target: Target, backend: str, precision: Precision
+    onnx: Path,
+    engine: Path,
+    target: Target,
+    backend: str,
+    precision: Precision,
+    profiles: Sequence[Profile] = (),
 ) -> None:
     """Write `engine`, and <stem>.layers.json beside it: what its products multiply.
+
+    `profiles` are for compilers that must know what sizes the graph's open ones will have.
 
     Raises:
         TargetError: the target lacks something that the graph has.
@@ -60,4 +69,4 @@ def compile_engine(
     else:
         from a2edit.export.compile import tensorrt
 
-        tensorrt.engine_from_onnx(onnx, engine, target, backend)
+        tensorrt.engine_from_onnx(onnx, engine, target, backend, profiles)

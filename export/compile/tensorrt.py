@@ -15,10 +15,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
 from a2edit.export.compile.layers import SUFFIX, LayerTypes, pair
 from a2edit.export.compile.plan_layers import plan_layer_types
+from a2edit.export.openings import Profile
 from a2edit.runtime.engines.cuda import capability
 from a2edit.runtime.engines.tensorrt import message_log, tensorrt_module
 from a2edit.runtime.errors import A2EditError, EngineError, TargetError
@@ -31,10 +32,6 @@ from a2edit.runtime.targets import (
     check_precision,
     target_of,
 )
-
-# Of an input that has open sizes: its smallest, usual and largest shape.
-Shapes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-Profile: TypeAlias = Mapping[str, Shapes]
 
 _ERRORS: dict[str, type[A2EditError]] = {"EngineError": EngineError, "TargetError": TargetError}
 # TensorRT's types that not every target computes in.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import ml_dtypes
 import numpy as np
@@ -38,8 +38,8 @@ class BFloat16(ir.passes.InPlacePass):
        the graph keeps its types, but for routed weights and their scales, which become bf16.
     2. Between products, statistics of norms stay fp32, as torch's norms compute them, with what
        they are multiplied to. LayerNormalization states its own (stash_type).
-    3. So does what takes a constant that bf16 has not, such as RoPE's tables and an attention's
-       scale: such an error is no noise, but the same at every token.
+    3. So does what takes a constant that bf16 has not, or a row of one, such as RoPE's tables and
+       an attention's scale: such an error is no noise, but the same at every token.
     4. So does what only takes fp32 values anyway.
     5. Scales of 8-bit values become bf16, of the network's type; zero points stay.
 
@@ -133,14 +133,24 @@ def _stays_wide(node: ir.Node, narrow: set[ir.Node]) -> bool:
     computed = []
     for value in node.inputs:
         assert value is not None
-        array = inline(value)
-        if array is not None and not _exact(array):
+        if not all(map(_exact, _constants(value))):
             return True
         if (producer := value.producer()) is not None:
             computed.append(producer)
     if any(producer.op_type in STATISTICS for producer in computed):
         return True
     return narrow.isdisjoint(computed)
+
+
+def _constants(value: ir.Value) -> Iterator[np.ndarray]:
+    """The constants that a value is made of by moving and picking alone."""
+    array, node = inline(value), value.producer()
+    if array is not None:
+        yield array
+    elif node is not None and node.op_type in LAYOUT | {"Gather"}:
+        for taken in node.inputs:
+            if taken is not None:
+                yield from _constants(taken)
 
 
 def _exact(array: np.ndarray) -> bool:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from a2edit.export.bake import bake
 from a2edit.export.compile import compile_engine, engine_file
-from a2edit.export.files import link_or_copy
+from a2edit.export.files import link_or_copy, read_json
+from a2edit.export.openings import PROFILES_FILE
 
 if TYPE_CHECKING:
     from a2edit.export.targets import TargetPlan
@@ -27,7 +28,8 @@ def save_engine(
         bake(onnx, shared, route, parts)
     precision = plan.policy(name).precision
     engine = folder / engine_file(name, plan.backend)
-    compile_engine(parts / onnx.name, engine, plan.target, plan.backend, precision)
+    profiles = read_json(onnx.parent / PROFILES_FILE)
+    compile_engine(parts / onnx.name, engine, plan.target, plan.backend, precision, profiles)
     for part in parts.iterdir():
         part.unlink()
     parts.rmdir()

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from a2edit.export.edge import graph_file, write_graph
+from a2edit.export.files import write_json
+from a2edit.export.openings import PROFILES_FILE
 from a2edit.export.steps.calibrate import read_ranges, read_smooth
 
 if TYPE_CHECKING:
     from a2edit.calibration.policy import GraphPolicy
+    from a2edit.export.openings import Openings
     from a2edit.export.source import Source
 
 
@@ -32,10 +35,14 @@ def save_graph(
     name: str,
     policy: GraphPolicy,
     source: Source,
+    openings: Openings,
     shared: Path,
     ranges: Path | None,
 ) -> None:
-    """One variant's ONNX file and graph.json; `shared` and `ranges` are their steps' folders."""
+    """One variant's ONNX file, graph.json and profiles.json.
+
+    `shared` and `ranges` are their steps' folders.
+    """
     from a2edit.export.onnx_export import SHARED_FILE, save_onnx
     from a2edit.export.passes.external import large_matrices
     from a2edit.export.precision import in_precision
@@ -44,10 +51,12 @@ def save_graph(
 
     peaks, smooth = (read_ranges(ranges), read_smooth(ranges)) if ranges else (None, None)
     # Passes rewrite in place, and other variants come from the same export.
-    model = in_precision(source.exported(name).clone(), policy, peaks, smooth)
+    model = in_precision(source.exported(name, openings).clone(), policy, peaks, smooth)
     stored = places(shared / SHARED_FILE)
     narrow = places(shared / WEIGHT_ONLY_FILE) if policy.weight_only else None
     # A compiler for GPUs keeps constants several times over while it builds (decision 14).
     fed = large_matrices(model, {**stored, **(narrow or {})}) if policy.rest == "bf16" else []
     save_onnx(model, stored, folder / graph_file(name, policy.variant), fed, narrow)
-    write_graph(model, len(source.outline_graphs[name].input_names), folder, fed)
+    graph = source.outline_graphs[name]
+    write_graph(model, len(graph.input_names), folder, fed)
+    write_json(folder / PROFILES_FILE, openings.profiles(graph))

@@ -18,6 +18,7 @@ from a2edit.export.chain import Chain, Made, Task
 from a2edit.export.compile import compiler_version, made_for
 from a2edit.export.edge import graph_file, read_graph
 from a2edit.export.held_out import save_examples, save_samples, save_truth
+from a2edit.export.openings import Openings
 from a2edit.export.settings import (
     BuildSettings,
     build_code_hash,
@@ -64,6 +65,12 @@ class Steps:
         """What requests of the calibration set depend on."""
         data = self.settings.calibration
         return {"data": data_hash(data) if data else None, "drawing": sample_code_hash()}
+
+    @cached_property
+    def openings(self) -> Openings:
+        """What the graphs leave open."""
+        sizes = {self.source.config.size, *self.settings.sizes}
+        return Openings(tuple(sorted(sizes)), self.settings.batch)
 
     def shared(self) -> Made:
         """Parameters that no route changes; those that get 8 bits in a file of their own."""
@@ -115,12 +122,14 @@ class Steps:
             "variant": policy.variant,
             "shared": shared.key,
             "ranges": ranges.key if ranges else None,
+            "openings": asdict(self.openings),
         }
         work = partial(
             save_graph,
             name=name,
             policy=policy,
             source=self.source,
+            openings=self.openings,
             shared=shared.folder,
             ranges=ranges.folder if ranges else None,
         )
@@ -253,25 +262,29 @@ class Steps:
 
     def held_out(self, traces: Made) -> Made:
         """The requests that engines are verified on."""
+        sizes = self.openings.sizes
         work = partial(
             save_samples,
             source=self.source,
             traces=traces.folder,
             data=self.settings.calibration,
+            sizes=sizes,
         )
-        return self.chain.run("held-out", {**self._base, "traces": traces.key}, work)
+        inputs = {**self._base, **self._drawn, "traces": traces.key, "sizes": sizes}
+        return self.chain.run("held-out", inputs, work)
 
     def examples(self) -> Made:
         """Inputs of the graphs but the denoiser, and what torch makes of them."""
-        data = self.settings.calibration
-        work = partial(save_examples, source=self.source, data=data)
-        return self.chain.run("examples", {**self._base, **self._drawn}, work)
+        data, sizes = self.settings.calibration, self.openings.sizes
+        work = partial(save_examples, source=self.source, data=data, sizes=sizes)
+        inputs = {**self._base, **self._drawn, "sizes": sizes}
+        return self.chain.run("examples", inputs, work)
 
-    def truth(self, route: Route, traces: Made, chosen: Made) -> Made:
+    def truth(self, route: Route, samples: Made, chosen: Made) -> Made:
         """What torch makes of the held-out requests: the same for every target."""
-        inputs = {**self._base, "traces": traces.key, "routes": chosen.key, "route": route.name}
+        inputs = {**self._base, "samples": samples.key, "routes": chosen.key, "route": route.name}
         work = partial(
-            save_truth, source=self.source, traces=traces.folder, table=np.asarray(route.table)
+            save_truth, source=self.source, samples=samples.folder, table=np.asarray(route.table)
         )
         return self.chain.run(f"truth-{route.name}", inputs, work)
 

@@ -19,6 +19,8 @@ from a2edit.runtime.errors import BundleError, EngineError
 
 Array: TypeAlias = NDArray[Any]
 
+OPEN = -1
+
 DTYPES = (
     "float32",
     "float16",
@@ -36,7 +38,7 @@ _BITS = {"bfloat16": "uint16", "float8_e4m3fn": "uint8"}
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """A named tensor at the edge of a graph; shapes are static."""
+    """A named tensor at the edge of a graph; -1 is a size that the graph leaves open."""
 
     name: str
     dtype: str
@@ -47,11 +49,24 @@ class TensorSpec:
             raise BundleError(
                 f"tensor {self.name!r} has dtype {self.dtype!r}; known are {', '.join(DTYPES)}"
             )
-        if any(size < 0 for size in self.shape):
+        if any(size < OPEN for size in self.shape):
             raise BundleError(f"tensor {self.name!r} has shape {list(self.shape)}")
 
     @property
+    def is_open(self) -> bool:
+        """Whether it leaves a size open."""
+        return OPEN in self.shape
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether a tensor of that shape can be this one."""
+        return len(shape) == len(self.shape) and all(
+            own in (OPEN, given) for own, given in zip(self.shape, shape, strict=True)
+        )
+
+    @property
     def nbytes(self) -> int:
+        """Of a tensor that leaves nothing open."""
+        assert not self.is_open, self
         return prod(self.shape) * np.dtype(numpy_name(self.dtype)).itemsize
 
     def __str__(self) -> str:
@@ -230,7 +245,7 @@ def _checked(spec: TensorSpec, tensors: Mapping[str, Array], where: str) -> Arra
     array = tensors.get(spec.name)
     if array is None:
         raise EngineError(f"{where}: {spec} is missing; there are {', '.join(sorted(tensors))}")
-    if array.shape != spec.shape or array.dtype != np.dtype(numpy_name(spec.dtype)):
+    if not spec.takes(array.shape) or array.dtype != np.dtype(numpy_name(spec.dtype)):
         raise EngineError(f"{where}: expected {spec}, got {array.dtype}{list(array.shape)}")
     return np.require(array, requirements=["C", "A", "W"])
 

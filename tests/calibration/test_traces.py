@@ -62,14 +62,14 @@ def test_moments_are_the_inputs_squares(
     kind, name = whole.kinds[0], checkpoint.linears[0].name
     squares, energy = np.zeros(checkpoint.linears[0].in_features), 0.0
     base = checkpoint.transformer.get_submodule(name)
-    levels = sigmas(BINS, checkpoint.config.image_tokens)
     channels = int(checkpoint.transformer.config.out_channels)
     for place, sample in enumerate(samples):
         if sample.category != kind:
             continue
         seen: list[torch.Tensor] = []
         handle = base.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0]))
-        latents = torch.from_numpy(noise(place, (1, checkpoint.config.image_tokens, channels)))
+        levels = sigmas(BINS, checkpoint.config.image_tokens)
+        latents = torch.from_numpy(noise(place, (1, *checkpoint.config.grid, channels)))
         feeds = (sample.feeds[key] for key in dit.input_names[1:5])
         scalars = (torch.tensor([x]) for x in (float(levels[0]), checkpoint.config.guidance))
         table = torch.from_numpy(sample.table)[None]

@@ -80,7 +80,7 @@ def held(
     folder = tmp_path_factory.mktemp("held")
     save_samples(folder, source, traces, None)
     samples = read_held_out(folder / SAMPLES_FILE)
-    save_truth(folder, source, traces, samples[0].table)
+    save_truth(folder, source, folder, samples[0].table)
     return samples, read_truth(folder / TRUTH_FILE)
 
 

@@ -44,7 +44,7 @@ from a2edit.runtime.manifest import (
 from a2edit.runtime.merge import RouteMerger
 from a2edit.runtime.spec import ModelSpec
 
-SIZE, TOKENS, BLOCKS, EXPERTS = 32, 8, 2, 3
+SIZE, GRID, BLOCKS, EXPERTS = 32, (2, 4), 2, 3
 TEXT, POOLED, REFERENCE, WIDTH = 6, 5, 16, 4
 WORDS = {"[PAD]": 0, "[UNK]": 1, "a": 2, "red": 3, "green": 4, "blue": 5, "chair": 6}
 TYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8, "int64": TensorProto.INT64}
@@ -63,9 +63,9 @@ def model_spec(**changes: Any) -> ModelSpec:
         "layout": "diptych",
         "reference_placement": "aligned",
         "size": SIZE,
+        "batch": 1,
         "latent_channels": 64,
         "conditioning_channels": 320,
-        "image_tokens": TOKENS,
         "text_length": TEXT,
         "pooled_length": POOLED,
         "reference_size": REFERENCE,
@@ -73,7 +73,8 @@ def model_spec(**changes: Any) -> ModelSpec:
         "experts": EXPERTS,
         "checkpoint_hash": "0" * 64,
     }
-    return ModelSpec(**(values | changes))
+    values |= changes
+    return ModelSpec(**{"sizes": (values["size"],), **values})
 
 
 class GraphWriter:
@@ -120,11 +121,11 @@ def _vae_encoder(g: GraphWriter) -> None:
     scaled = g.add("Sub", g.add("Div", levels, g.const(127.5)), g.const(1.0))
     split = g.reshape(scaled, 2, 4, 4, 4, 4, 4, 3)  # rows: patch, cell, pixel; columns alike
     cells = g.add("ReduceMean", split, g.const([2, 5], np.int64), keepdims=0)
-    packed = g.reshape(g.add("Transpose", cells, perm=[0, 2, 1, 3, 4]), 1, TOKENS, 48)
-    padded = g.add("Concat", packed, g.const(np.zeros((1, TOKENS, 16))), axis=2)
+    packed = g.reshape(g.add("Transpose", cells, perm=[0, 2, 1, 3, 4]), 1, *GRID, 48)
+    padded = g.add("Concat", packed, g.const(np.zeros((1, *GRID, 16))), axis=3)
     mask = g.add("Div", g.add("Cast", "mask", to=TensorProto.FLOAT), g.const(255.0))
     patches = g.add("Transpose", g.reshape(mask, 2, 16, 4, 16), perm=[0, 2, 1, 3])
-    g.add("Concat", padded, g.reshape(patches, 1, TOKENS, 256), out="conditioning", axis=2)
+    g.add("Concat", padded, g.reshape(patches, 1, *GRID, 256), out="conditioning", axis=3)
 
 
 def _vae_decoder(g: GraphWriter) -> None:
@@ -165,7 +166,7 @@ def _gate(g: GraphWriter) -> None:
 
 
 def _dit(g: GraphWriter) -> None:
-    cut = (g.const(v, np.int64) for v in ([0], [64], [2]))
+    cut = (g.const(v, np.int64) for v in ([0], [64], [3]))
     picture = g.add("Slice", "conditioning", *cut)
     wanted = g.add("MatMul", picture, g.add("Transpose", "proj.weight", perm=[1, 0]))
     for name in ("text_tokens", "reference_tokens", "pooled"):
@@ -188,10 +189,10 @@ GRAPHS: dict[str, tuple[Callable[[GraphWriter], None], str, str, str]] = {
     "vae_encoder": (
         _vae_encoder,
         "pixels uint8 1 32 64 3; mask uint8 1 32 64",
-        "conditioning float32 1 8 320",
+        "conditioning float32 1 2 4 320",
         "",
     ),
-    "vae_decoder": (_vae_decoder, "latents float32 1 8 64", "pixels uint8 1 32 32 3", ""),
+    "vae_decoder": (_vae_decoder, "latents float32 1 2 4 64", "pixels uint8 1 32 32 3", ""),
     "text_encoder": (_text_encoder, "text_ids int64 1 6", "text_tokens float32 1 6 4", ""),
     "pooled_encoder": (_pooled_encoder, "pooled_ids int64 1 5", "pooled float32 1 4", ""),
     "image_encoder": (
@@ -202,16 +203,17 @@ GRAPHS: dict[str, tuple[Callable[[GraphWriter], None], str, str, str]] = {
     ),
     "gate": (
         _gate,
-        "conditioning float32 1 8 320; reference_tokens float32 1 16 4; text_tokens float32 1 6 4",
+        """conditioning float32 1 2 4 320; reference_tokens float32 1 16 4;
+        text_tokens float32 1 6 4""",
         "gate_weights float32 1 2 3",
         "",
     ),
     "dit": (
         _dit,
-        """latents float32 1 8 64; conditioning float32 1 8 320; text_tokens float32 1 6 4;
+        """latents float32 1 2 4 64; conditioning float32 1 2 4 320; text_tokens float32 1 6 4;
         reference_tokens float32 1 16 4; pooled float32 1 4; sigma float32 1;
         delta float32 1; guidance float32 1""",
-        "next_latents float32 1 8 64",
+        "next_latents float32 1 2 4 64",
         "proj.weight float32 64 64",
     ),
 }

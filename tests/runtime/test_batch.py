@@ -170,7 +170,7 @@ def test_an_error_that_is_kept_holds_no_weights(
     names = []
     while trace:
         names.append(trace.tb_frame.f_code.co_name)
-        if trace.tb_frame.f_code.co_name == "paint":
+        if trace.tb_frame.f_code.co_name == "paint_together":
             assert trace.tb_frame.f_locals == {}
         trace = trace.tb_next
-    assert "paint" in names
+    assert "paint_together" in names

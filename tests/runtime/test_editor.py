@@ -42,7 +42,7 @@ def test_an_edit_is_the_closed_form(bundle: Path, pictures: Path) -> None:
     pooled = table[[2, 3, 6, 0, 0]].mean()
     reference = (result.prepared.reference / 255).mean() * 3 / 4
     levels = sigmas(3, 8)
-    x = noise(5, (1, 8, 64))
+    x = noise(5, (1, 2, 4, 64))
     for step in range(3):
         wanted = picture * 1.0 + text + pooled + reference + 0.03 + levels[step] / 1000
         x = x + (levels[step + 1] - levels[step]) * (x - wanted)
@@ -86,9 +86,9 @@ def test_every_graph_gets_what_the_specification_says(bundle: Path, pictures: Pa
         result = editor.edit(request(pictures, "blue", steps=4, seed=11))
     encoders = ["vae_encoder", "image_encoder", "text_encoder", "pooled_encoder"]
     assert pool.order == [*encoders, "gate", *["dit"] * 4, "vae_decoder"]
-    dit, levels = pool.recorded["dit"], sigmas(4, opened.manifest.model.image_tokens)
+    dit, levels = pool.recorded["dit"], sigmas(4, 8)
     assert dit.binds == ["blue"] * 4
-    np.testing.assert_array_equal(dit.runs[0]["latents"], noise(11, (1, 8, 64)))
+    np.testing.assert_array_equal(dit.runs[0]["latents"], noise(11, (1, 2, 4, 64)))
     for step, given in enumerate(dit.runs):
         assert given["sigma"] == levels[step]
         assert given["delta"] == levels[step + 1] - levels[step]

@@ -68,7 +68,7 @@ def test_read_only_and_strided_inputs_are_taken(dit: CheckedEngine) -> None:
     given = inputs(dit)
     expected = dit.run(given)["next_latents"]
     given["latents"].flags.writeable = False
-    given["conditioning"] = np.repeat(given["conditioning"], 2, axis=2)[..., ::2]
+    given["conditioning"] = np.repeat(given["conditioning"], 2, axis=3)[..., ::2]
     np.testing.assert_array_equal(dit.run(given)["next_latents"], expected)
 
 
