@@ -295,5 +295,5 @@ class _Offers:
         return found
 
     def _weight(self, name: str) -> Tensor:
-        base = self.checkpoint.transformer.get_parameter(f"{name}.weight")
+        base = self.checkpoint.transformer.get_parameter(f"{name}.weight").float()
         return self.checkpoint.experts.merged_weight(name, base, self.table)

@@ -90,9 +90,9 @@ def _hooks(
     base = checkpoint.transformer.get_parameter(f"{name}.weight")
 
     def enter(module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-        merged = checkpoint.experts.merged_weight(name, base, table).float().numpy()
+        merged = checkpoint.experts.merged_weight(name, base.float(), table).numpy()
         levels = quantise_rows(merged, how.smooth.numpy(), STORED[how.kind])
-        weight = torch.from_numpy(dequantise_rows(*levels)).to(base.dtype)
+        weight = torch.from_numpy(dequantise_rows(*levels))
         module.weight = nn.Parameter(weight, requires_grad=False)
         return how.quantised(inputs[0])
 

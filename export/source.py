@@ -53,9 +53,10 @@ class Source:
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
-        from a2edit.model.checkpoint import Checkpoint
+        """To run in fp32; its weights stay in their files, in the types that those store."""
+        from a2edit.model.mapped import map_checkpoint
 
-        return Checkpoint.load(self.folder)
+        return map_checkpoint(self.folder)
 
     @cached_property
     def graphs(self) -> dict[str, GraphModule]:

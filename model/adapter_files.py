@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,17 +148,32 @@ class LoraFile:
         Raises:
             CheckpointError: the file cannot be read any more.
         """
-        module = self.modules[name]
-        place = [linear.name for linear in module.linears].index(name)
-        linear = module.linears[place]
-        first = sum(before.out_features for before in module.linears[:place])
+        return self._pairs([name])[name]
+
+    def mapped(self) -> dict[str, LoraPair]:
+        """The factors of all linears that the file holds, lying in it.
+
+        Raises:
+            CheckpointError: the file cannot be read any more.
+        """
+        return self._pairs(self.modules)
+
+    def _pairs(self, names: Iterable[str]) -> dict[str, LoraPair]:
         try:
             with safe_open(self.path, "pt") as file:
-                A = file.get_tensor(module.keys["A"])
-                B = file.get_slice(module.keys["B"])[first : first + linear.out_features]
+                return {name: _pair(file, self.modules[name], name) for name in names}
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{self.path} cannot be read as safetensors: {error}") from error
-        return LoraPair(linear, module.name, A, B, module.scale)
+
+
+def _pair(file: Any, module: _Module, name: str) -> LoraPair:
+    """One linear's factors out of the module that holds them."""
+    place = [linear.name for linear in module.linears].index(name)
+    linear = module.linears[place]
+    first = sum(before.out_features for before in module.linears[:place])
+    A = file.get_tensor(module.keys["A"])
+    B = file.get_slice(module.keys["B"])[first : first + linear.out_features]
+    return LoraPair(linear, module.name, A, B, module.scale)
 
 
 def stored_dtype(name: str) -> torch.dtype:

@@ -142,9 +142,9 @@ class Checkpoint:
         experts = load_experts(
             folder / "experts", linears, config.num_experts, config.rank, config.alpha
         )
-        gate = _load_gate(folder / "gate", experts.blocks, config.num_experts)
+        gate = load_gate(folder / "gate", experts.blocks, config.num_experts)
         tokenizers = tokenizer_folders(folder)
-        _check_base(folder, config)
+        check_base(folder, config)
         checkpoint = cls(
             config=config,
             vae=vae,
@@ -241,8 +241,12 @@ def folder_hash(folder: Path) -> str:
     return total.hexdigest()
 
 
-def _check_base(folder: Path, config: MoTConfig) -> None:
-    """Experts are differences to one base; on another they are noise."""
+def check_base(folder: Path, config: MoTConfig) -> None:
+    """Experts are differences to one base; on another they are noise.
+
+    Raises:
+        CheckpointError: base/ has other bytes than mot_config.json says.
+    """
     if config.base_hash and (found := folder_hash(folder / "base")) != config.base_hash:
         raise CheckpointError(
             f"{folder / 'base'} is not the base that the experts were trained on: its files hash "
@@ -322,7 +326,8 @@ def save_gate(gate: ConditioningGate, folder: Path, dtype: torch.dtype = torch.f
     _write_json(folder / "config.json", values)
 
 
-def _load_gate(folder: Path, blocks: int, experts: int) -> ConditioningGate:
+def load_gate(folder: Path, blocks: int, experts: int) -> ConditioningGate:
+    """What `save_gate` wrote, in fp32; raises CheckpointError where it is damaged, or of others."""
     try:
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         gate = ConditioningGate(**values)

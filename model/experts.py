@@ -64,13 +64,19 @@ def routed_linears(transformer: FluxTransformer2DModel) -> list[RoutedLinear]:
 class ExpertPair(nn.Module):
     """The factors of all N experts at one linear: A [N, r, in] and B [N, out, r], fp32."""
 
-    def __init__(self, experts: int, rank: int, in_features: int, out_features: int) -> None:
+    def __init__(self, A: Tensor, B: Tensor) -> None:
         super().__init__()
-        self.A = nn.Parameter(torch.empty(experts, rank, in_features))
-        self.B = nn.Parameter(torch.zeros(experts, out_features, rank))
-        # PEFT's start: A uniform as a linear's weight, B zero, so that ΔW = 0.
+        self.A, self.B = nn.Parameter(A), nn.Parameter(B)
+
+    @classmethod
+    def new(cls, experts: int, rank: int, in_features: int, out_features: int) -> ExpertPair:
+        """PEFT's start: A uniform as a linear's weight, B zero, so that ΔW = 0."""
+        pair = cls(
+            torch.empty(experts, rank, in_features), torch.zeros(experts, out_features, rank)
+        )
         bound = in_features**-0.5
-        nn.init.uniform_(self.A, -bound, bound)
+        nn.init.uniform_(pair.A, -bound, bound)
+        return pair
 
 
 class ExpertBank(nn.Module):
@@ -85,7 +91,8 @@ class ExpertBank(nn.Module):
         self.linears = {linear.name: linear for linear in linears}
         self.experts, self.rank, self.alpha = experts, rank, alpha
         self.pairs = nn.ModuleList(
-            ExpertPair(experts, rank, linear.in_features, linear.out_features) for linear in linears
+            ExpertPair.new(experts, rank, linear.in_features, linear.out_features)
+            for linear in linears
         )
         self._index = {linear.name: place for place, linear in enumerate(linears)}
         self.weights: Tensor | None = None

@@ -65,6 +65,19 @@ class PartFiles:
         with self._opened(key) as file:
             return file.get_tensor(key).to(self._described(file, key, name))
 
+    def mapped(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter as it is stored, lying in its file, of which each is mapped once.
+
+        Raises:
+            CheckpointError: as `read` does.
+        """
+        keys = {name: self._key(name) for name, _ in self.module.named_parameters()}
+        for path in sorted({self.files[key] for key in keys.values()}):
+            own = {name: key for name, key in keys.items() if self.files[key] == path}
+            with self._opened(next(iter(own.values()))) as file:
+                for name, key in own.items():
+                    yield name, file.get_tensor(key).to(self._described(file, key, name))
+
     def dtype(self, name: str) -> torch.dtype:
         """What `read` gives it as: fp16, bf16, or fp32; known without reading it.
 

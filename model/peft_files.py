@@ -10,6 +10,7 @@ write such a checkpoint as PEFT, load it and save it.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -114,12 +115,18 @@ class ExpertFiles:
         Raises:
             CheckpointError: `alpha` is 0 and the file's is not, or a file cannot be read any more.
         """
+        return self.stacked(
+            name, [file.read(name) if name in file.modules else None for file in self.files]
+        )
+
+    def stacked(self, name: str, pairs: Sequence[LoraPair | None]) -> tuple[Tensor, Tensor]:
+        """What `read` gives, from what each expert's file holds of the linear."""
         linear, (kind_A, kind_B) = self.linears[name], self.dtypes(name)
         A = torch.zeros(len(self.files), self.rank, linear.in_features, dtype=kind_A)
         B = torch.zeros(len(self.files), linear.out_features, self.rank, dtype=kind_B)
-        for expert, file in enumerate(self.files):
-            if name in file.modules:
-                _place(A[expert], B[expert], file.read(name), self.alpha, file.path)
+        for expert, (file, pair) in enumerate(zip(self.files, pairs, strict=True)):
+            if pair is not None:
+                _place(A[expert], B[expert], pair, self.alpha, file.path)
         return A, B
 
 

@@ -19,6 +19,7 @@ from a2edit.export.passes.qdq import QuantiseRoutedLinears
 from a2edit.export.source import DIT, Source
 from a2edit.export.weights import places, save_shared, shared_parameters
 from a2edit.kernels.reference import quantise_rows
+from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import merged_state
 from a2edit.runtime.engines.base import Array, WeightSet
 from a2edit.runtime.errors import EngineError
@@ -81,7 +82,7 @@ def errors(
 
 
 def merged(source: Source, sample: EncodedSample) -> Mapping[str, Array]:
-    checkpoint = source.checkpoint
+    checkpoint = Checkpoint.load(source.folder)
     table = torch.from_numpy(sample.table)
     with torch.no_grad():
         state = merged_state(checkpoint.transformer, checkpoint.experts, table)
