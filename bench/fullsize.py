@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 FREE = 15 * 2**30  # bytes of a disk that a case leaves alone
 ROUTES = {"route-int8": "sm80", "route-fp8": "sm89"}
 DENOISERS = {"dit-sm80": "sm80", "dit-sm89": "sm89"}
-STREAMS = "streams"
+STREAMS, CALIBRATION = "streams", "calibration"
 ENCODERS = ("text_encoder", "image_encoder", "pooled_encoder", "vae_encoder", "vae_decoder", "gate")
-DEFAULT = (*DENOISERS, *ENCODERS, STREAMS, *ROUTES)
+DEFAULT = (*DENOISERS, *ENCODERS, STREAMS, *ROUTES, CALIBRATION)
 # What T5's matrices cost as constants: 20 GB of memory.
 CONSTANTS = "text_encoder-constants"
 CASES = (*DEFAULT, CONSTANTS)
@@ -76,6 +76,8 @@ def run_case(case: str, shapes: Shapes, folder: Path) -> list[Figure]:
     """The figures of one of `CASES`, measured in this process; files are left in `folder`."""
     if case == STREAMS:
         return streams_case(shapes, folder)
+    if case == CALIBRATION:
+        return calibration_case(shapes, folder)
     if case in ROUTES:
         return route_case(ROUTES[case], shapes, folder)
     graph = "dit" if case in DENOISERS else case.removesuffix("-constants")
@@ -156,6 +158,25 @@ def streams_case(shapes: Shapes, folder: Path) -> list[Figure]:
         Figure(f"{MERGE_FILE}, size", "MB", (folder / MERGE_FILE).stat().st_size / 1e6),
         Figure("peak resident set", "MB", peak_resident_mb()),
     ]
+
+
+def calibration_case(shapes: Shapes, folder: Path) -> list[Figure]:
+    """The whole model out of its files, as calibration and verification run it, a forward each."""
+    from a2edit.bench.calibrating import FILES, OWN, run_steps, smaller
+    from a2edit.bench.random_weights import checkpoint_bytes, random_checkpoint
+
+    part = smaller(shapes)
+    stored = checkpoint_bytes(part)
+    _leave_free(folder, stored)
+    random_checkpoint(part, folder / "model")
+    figures = [Figure("model", "MB", stored / 1e6)]
+    for what, took in run_steps(folder / "model"):
+        figures += [
+            Figure(what, "s", took.seconds),
+            Figure(f"{what}, peak of its own", "MB", took.most[OWN]),
+            Figure(f"{what}, peak of pages of files", "MB", took.most[FILES]),
+        ]
+    return figures
 
 
 def route_case(target_name: str, shapes: Shapes, folder: Path) -> list[Figure]:

@@ -102,13 +102,15 @@ def random_checkpoint(shapes: Shapes, folder: Path) -> None:
         fake = fake_checkpoint(shapes, torch.bfloat16)
     for part, where in FOLDERS.items():
         (folder / where).mkdir(parents=True)
-        config = {**fake.gate.config} if part == "gate" else getattr(shapes, part)
-        write_json(folder / where / "config.json", config)
         parameters = fake.modules()[part].named_parameters()
-        _write_shards(
-            folder / where,
-            [TensorSpec(name, "bfloat16", tuple(it.shape)) for name, it in parameters],
-        )
+        specs = [TensorSpec(name, "bfloat16", tuple(it.shape)) for name, it in parameters]
+        if part == "gate":
+            config = {key: value for key, value in fake.gate.config.items() if key[0] != "_"}
+            write_random(folder / where / "gate.safetensors", specs)
+        else:
+            config = getattr(shapes, part)
+            _write_shards(folder / where, specs)
+        write_json(folder / where / "config.json", config)
     for where in TOKENIZERS.values():
         shutil.copytree(find_checkpoint("a2edit-mini") / where, folder / where)
     mot = shapes.mot
