@@ -19,7 +19,7 @@ from a2edit.calibration.evidence import Evidence
 from a2edit.calibration.policy import Kind
 from a2edit.calibration.ranges import input_parts, input_spreads, shared_inputs
 from a2edit.calibration.samples import EncodedSample
-from a2edit.calibration.sharing import RouteFit, fit
+from a2edit.calibration.sharing import RouteFit, RouteRun, fit
 from a2edit.calibration.smoothing import PLAIN, InputRange, Setting, input_range
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import RoutedLinear
@@ -152,7 +152,8 @@ def choose(
         sizes[names] = sum(linear.in_features * linear.out_features for linear in linears)
     order = sorted(alone, key=lambda names: (alone[names] ** 2 / sizes[names], names))
     kept, error = _together(within(bound, alone, sizes), order, alone, chosen, evidence, bound)
-    fitting = _on_routes(kept, chosen, evidence, bound)
+    runs = evidence.run_routes(_only(chosen, kept), settings)
+    fitting = _on_routes(kept, chosen, runs, evidence.steps, bound)
     if fitting != kept:
         error = evidence.error(_only(chosen, fitting), evidence.steps)
     ranges = _only(chosen, fitting)
@@ -164,10 +165,7 @@ def choose(
         lifted=_reasons(alone, kept, fitting, bound) | dict.fromkeys(sorted(lift), "as asked for"),
         error=error,
         shared=fitting == kept,
-        fits={
-            route: fit(run, ranges, settings, evidence.steps)
-            for route, run in evidence.routes.items()
-        },
+        fits={route: fit(run, ranges, evidence.steps) for route, run in runs.items()},
     )
 
 
@@ -203,10 +201,19 @@ def _together(
 
 
 def _on_routes(
-    kept: list[Names], chosen: Mapping[str, InputRange], evidence: Evidence, bound: float
+    kept: list[Names],
+    chosen: Mapping[str, InputRange],
+    runs: Mapping[str, RouteRun],
+    steps: Collection[int],
+    bound: float,
 ) -> list[Names]:
     """What keeps `bound` on every route."""
-    while kept and evidence.route_error(_only(chosen, kept)) > bound:
+
+    def worst(groups: Iterable[Names]) -> float:
+        ranges = _only(chosen, groups)
+        return max((run.probe.error(ranges, steps) for run in runs.values()), default=0.0)
+
+    while kept and worst(kept) > bound:
         kept = kept[:-1]
     return kept
 

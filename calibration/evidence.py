@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from a2edit.calibration.probe import VelocityProbe
 from a2edit.calibration.routes import Route
 from a2edit.calibration.samples import EncodedSample
-from a2edit.calibration.sharing import RouteRun, run_routes
-from a2edit.calibration.smoothing import InputRange
+from a2edit.calibration.sharing import RouteRun, run_route
+from a2edit.calibration.smoothing import InputRange, Setting
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.graphs import DitGraph
 
@@ -22,15 +22,18 @@ class Evidence:
     """What a choice is measured on.
 
     Attributes:
+        checkpoint, dit: the model, and its denoiser.
         samples: to take ranges from.
         probes: what settings and lifted linears are chosen by, each at its sample's own table.
-        routes: runs at the tables of routes, which keep the bound too.
+        routes: whose tables keep the bound too.
         steps: those that every probe has.
     """
 
+    checkpoint: Checkpoint
+    dit: DitGraph
     samples: Sequence[EncodedSample]
     probes: Sequence[VelocityProbe]
-    routes: Mapping[str, RouteRun]
+    routes: Sequence[Route]
     steps: Collection[int]
 
     @classmethod
@@ -39,22 +42,38 @@ class Evidence:
         checkpoint: Checkpoint,
         dit: DitGraph,
         samples: Sequence[EncodedSample],
-        routes: Iterable[Route],
+        routes: Sequence[Route],
         steps: Collection[int],
     ) -> Evidence:
-        """Run the first samples at their own tables, and the last one at every route's."""
+        """Run the first samples at their own tables."""
         probes = [
             VelocityProbe(checkpoint, dit, sample, seed, steps)
             for seed, sample in enumerate(samples[:PROBES])
         ]
-        runs = run_routes(checkpoint, dit, routes, samples[-1], len(samples) - 1, steps)
-        return cls(samples, probes, runs, steps)
+        return cls(checkpoint, dit, samples, probes, routes, steps)
 
     def error(self, ranges: Mapping[str, InputRange], steps: Collection[int]) -> float:
         """The largest relative error of the velocity, over the probes."""
         return max(probe.error(ranges, steps) for probe in self.probes)
 
-    def route_error(self, ranges: Mapping[str, InputRange]) -> float:
-        """The same over the routes and all steps."""
-        errors = [run.probe.error(ranges, self.steps) for run in self.routes.values()]
-        return max(errors, default=0.0)
+    def run_routes(
+        self, ranges: Mapping[str, InputRange], settings: Mapping[str, Setting]
+    ) -> dict[str, RouteRun]:
+        """The last sample at every route's table, and how ranges that were made in `settings` fit.
+
+        Routes run one after the other: what a route's linears read is in memory for that long.
+        """
+        last = len(self.samples) - 1
+        return {
+            route.name: run_route(
+                self.checkpoint,
+                self.dit,
+                route,
+                self.samples[last],
+                last,
+                self.steps,
+                ranges,
+                settings,
+            )
+            for route in self.routes
+        }
