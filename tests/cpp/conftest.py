@@ -4,12 +4,14 @@ import ctypes
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from a2edit.runtime.errors import (
     A2EditError,
@@ -19,6 +21,7 @@ from a2edit.runtime.errors import (
     RequestError,
     TargetError,
 )
+from a2edit.runtime.images import load_picture
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "runtime" / "cpp"
@@ -38,6 +41,14 @@ class Probe:
         """What the last function left: an error's text, or its answer where that is a text."""
         text: bytes = self._library.probe_message()
         return text.decode()
+
+    def made(self, index: int = 0) -> NDArray[np.uint8]:
+        """What the last function made: u8 [H, W], or [H, W, C] of several channels."""
+        shape = np.zeros(3, np.int64)
+        self("made_shape", index, shape)
+        pixels = np.zeros(shape, np.uint8)
+        self("made_copy", index, pixels)
+        return pixels[..., 0] if shape[2] == 1 else pixels
 
     def __call__(self, function: str, *given: Any) -> None:
         """Call `probe_<function>`; raises what Python's own function would raise.
@@ -96,5 +107,36 @@ def same_refusal() -> Callable[[Callable[[], object], Callable[[], object]], str
         assert str(found.value) == str(expected.value)
         assert found.type is expected.type
         return str(found.value)
+
+    return compare
+
+
+@pytest.fixture(scope="session")
+def same_picture(probe: Probe, tmp_path_factory: pytest.TempPathFactory) -> Callable[[bytes], str]:
+    """Of a file's bytes: Python and C++ see one picture ("ok"), or refuse it in the same words.
+
+    Where Python has further formats to offer, C++ says which two it reads.
+    """
+    path = tmp_path_factory.mktemp("files") / "picture"
+
+    def compare(file: bytes) -> str:
+        path.write_bytes(file)
+        try:
+            with warnings.catch_warnings(action="ignore"):  # Pillow's, of what it passes over
+                expected = load_picture(path, "image")
+        except RequestError as error:
+            with pytest.raises(RequestError) as found:
+                probe("load_picture", path, "image")
+            text = str(error).replace("can be read (", "can be read here (")
+            text = text.replace("PNG, JPEG, WebP, TIFF or BMP", "PNG or JPEG")
+            assert str(found.value) == text
+            return text
+        probe("load_picture", path, "image")
+        assert probe.message() == expected.name
+        np.testing.assert_array_equal(probe.made(0), expected.rgb)
+        alpha = expected.alpha if expected.alpha is not None else np.zeros((0, 0, 0), np.uint8)
+        np.testing.assert_array_equal(probe.made(1), alpha)
+        assert probe.made(2).tobytes() == (expected.icc or b"")
+        return "ok"
 
     return compare
