@@ -67,7 +67,11 @@ class TensorSpec:
     def nbytes(self) -> int:
         """Of a tensor that leaves nothing open."""
         assert not self.is_open, self
-        return prod(self.shape) * np.dtype(numpy_name(self.dtype)).itemsize
+        return self.nbytes_of(self.shape)
+
+    def nbytes_of(self, shape: tuple[int, ...]) -> int:
+        """With its open sizes chosen."""
+        return prod(shape) * np.dtype(numpy_name(self.dtype)).itemsize
 
     def __str__(self) -> str:
         return f"{self.name} {self.dtype}{list(self.shape)}"

@@ -3,13 +3,14 @@
 import logging
 import mmap
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from a2edit.runtime.engines.base import Array, CheckedEngine, GraphSpec, TensorSpec, numpy_name
+from a2edit.runtime.engines.base import OPEN, Array, CheckedEngine, GraphSpec, numpy_name
 from a2edit.runtime.engines.copies import DeviceCopies
 from a2edit.runtime.engines.cuda import CapturedStep, DeviceBuffer, Stream, capability
 from a2edit.runtime.errors import DeviceMemoryError, EngineError, TargetError
@@ -32,6 +33,9 @@ _DTYPES = {
     "INT64": "int64",
     "BOOL": "bool",
 }
+
+# By tensor.
+Shapes: TypeAlias = dict[str, tuple[int, ...]]
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +84,8 @@ class TensorRtEngine(CheckedEngine):
 
     Inputs are copied to the GPU at every run and outputs back. Weight sets are copied once, and
     stay there for as long as their arrays live: binding such a set again sets addresses only.
-    From the second run after a bind on, the step is replayed as a CUDA graph.
+    From the second run after a bind on, the step is replayed as a CUDA graph, for as long as inputs
+    have the same shapes.
     """
 
     def __init__(self, spec: GraphSpec, engine: Any, messages: Any) -> None:
@@ -97,19 +102,47 @@ class TensorRtEngine(CheckedEngine):
                 f"graph {spec.name!r}: no room on the GPU for its activations "
                 f"({messages.reason()}); close what else uses it, or build for a smaller size"
             )
-        profile = _fitting_profile(spec, engine)
-        if profile > 0:  # the first one is in force from the start
-            done = self._context.set_optimization_profile_async(profile, self._stream.handle)
-            self._set(f"profile {profile}", done)
-            self._stream.wait()
-        self._buffers = {part.name: DeviceBuffer(part.nbytes) for part in _fixed(spec)}
-        for part in spec.entrances:
-            self._set(part.name, self._context.set_input_shape(part.name, part.shape))
-        for name, buffer in self._buffers.items():
-            self._set(name, self._context.set_tensor_address(name, buffer.address))
+        self._buffers: dict[str, DeviceBuffer] = {}
+        self._shapes: Shapes = {}  # of the inputs, in force
+        self._outputs: Shapes = {}
+        self._profile = 0  # in force from the start
         self._ran = False  # since the last bind
         self._captured: CapturedStep | None = None
         self._capturable = True
+        if not any(part.is_open for part in spec.inputs):
+            self._take({part.name: part.shape for part in spec.inputs})
+
+    def _take(self, shapes: Shapes) -> None:
+        """Set what depends on the inputs' shapes, and make room for them and the outputs."""
+        if shapes == self._shapes:
+            return
+        self._forget_step()
+        self._shapes = {}
+        profile = _fitting_profile(self.spec, shapes, self._engine)
+        if profile != self._profile:
+            done = self._context.set_optimization_profile_async(profile, self._stream.handle)
+            self._set(f"profile {profile}", done)
+            self._stream.wait()
+            self._profile = profile
+        bound = {part.name: part.shape for part in self.spec.weights + self.spec.parameters}
+        for name, shape in {**bound, **shapes}.items():
+            self._set(name, self._context.set_input_shape(name, shape))
+        self._outputs = {
+            part.name: tuple(self._context.get_tensor_shape(part.name))
+            if part.is_open
+            else part.shape
+            for part in self.spec.outputs
+        }
+        for part in self.spec.inputs + self.spec.outputs:
+            nbytes = part.nbytes_of({**shapes, **self._outputs}[part.name])
+            buffer = self._buffers.get(part.name)
+            if buffer is None or buffer.nbytes != nbytes:
+                if buffer is not None:
+                    self._buffers.pop(part.name).close()
+                self._buffers[part.name] = DeviceBuffer(nbytes)
+        for name, buffer in {**self._buffers, **self._weights}.items():
+            self._set(name, self._context.set_tensor_address(name, buffer.address))
+        self._shapes = shapes
 
     def _bind(self, tensors: Mapping[str, Array]) -> None:
         self._forget_step()
@@ -129,11 +162,13 @@ class TensorRtEngine(CheckedEngine):
         self._weights.clear()
 
     def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        self._take({name: array.shape for name, array in inputs.items()})
         for name, array in inputs.items():
             self._stream.upload(array, self._buffers[name])
         self._step()
         outputs = {
-            part.name: np.empty(part.shape, numpy_name(part.dtype)) for part in self.spec.outputs
+            part.name: np.empty(self._outputs[part.name], numpy_name(part.dtype))
+            for part in self.spec.outputs
         }
         for name, array in outputs.items():
             self._stream.download(self._buffers[name], array)
@@ -194,7 +229,7 @@ def engine_from_blob(spec: GraphSpec, path: Path, precision: str, backend: str) 
     """Load a plan; the caller has checked that it is for this GPU, and by this version.
 
     Args:
-        spec: of the graph, with static shapes.
+        spec: of the graph; the plan may leave more sizes open than it does.
         path: the plan; it is mapped, and not read into memory as a whole.
         precision: that the plan was built for; it computes in the types of its network.
         backend: "tensorrt_rtx" or "tensorrt".
@@ -234,14 +269,13 @@ def engine_from_blob(spec: GraphSpec, path: Path, precision: str, backend: str) 
     return TensorRtEngine(spec, engine, messages)
 
 
-def _fixed(spec: GraphSpec) -> tuple[TensorSpec, ...]:
-    """Tensors whose device memory stays the same from run to run."""
-    return spec.inputs + spec.outputs
-
-
-def _fitting_profile(spec: GraphSpec, engine: Any) -> int:
-    """The first profile that `spec`'s shapes lie in; 0 for a plan that leaves no size open."""
-    parts = [part for part in spec.entrances if -1 in engine.get_tensor_shape(part.name)]
+def _fitting_profile(spec: GraphSpec, shapes: Shapes, engine: Any) -> int:
+    """The first profile that the inputs' shapes lie in; 0 for a plan that leaves no size open."""
+    parts = [
+        replace(part, shape=shapes.get(part.name, part.shape))
+        for part in spec.entrances
+        if OPEN in engine.get_tensor_shape(part.name)
+    ]
     if not parts:
         return 0
     for profile in range(engine.num_optimization_profiles):
@@ -270,9 +304,8 @@ def _check_edge(spec: GraphSpec, engine: Any) -> None:
                 f"graph {spec.name!r}: the engine has no tensor {part}; build the bundle again"
             )
         shape = tuple(engine.get_tensor_shape(part.name))
-        # -1 is a size that the plan leaves open
         if len(shape) != len(part.shape) or any(
-            has not in {-1, wants} for has, wants in zip(shape, part.shape, strict=True)
+            has not in {OPEN, wants} for has, wants in zip(shape, part.shape, strict=True)
         ):
             raise EngineError(
                 f"graph {spec.name!r}: {part} has the shape {list(shape)} in the engine; "

@@ -7,6 +7,7 @@ and not looked at, a buffer that is freed too early, or a replay of an old set g
 
 # ruff: noqa: N802, N815 # the names are CUDA's
 
+import copy
 import ctypes
 import logging
 from collections.abc import Callable, Iterator
@@ -173,8 +174,8 @@ class Plan:
         return True
 
 
-def at(address: int) -> Array:
-    return np.ctypeslib.as_array((ctypes.c_float * 4).from_address(address))
+def at(address: int, count: int = 4) -> Array:
+    return np.ctypeslib.as_array((ctypes.c_float * count).from_address(address))
 
 
 def weight_set(value: float) -> WeightSet:
@@ -290,6 +291,61 @@ def test_of_several_profiles_the_one_that_fits_is_taken(host: HostCuda) -> None:
     plan.profiles = [(1, 2), (5, 8)]
     with pytest.raises(EngineError, match=r"none of the engine's 2 profiles takes x float32\[4\]"):
         tensorrt.TensorRtEngine(SPEC, plan, messages)
+
+
+class OpenPlan(Plan):
+    """y = x · w[0] for any number of x; the kernels of a profile know no other sizes."""
+
+    shape = (-1,)
+
+    def __init__(self, host: HostCuda) -> None:
+        super().__init__(host)
+        self.profiles = [(1, 2), (3, 8)]
+        self.count = -1
+
+    def create_execution_context(self) -> Plan:
+        return copy.copy(self)  # an engine's own shapes stay open
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        if name == "w":
+            return (4,)
+        return (self.count,)
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        if name == "x":
+            self.count = shape[0]
+        return True
+
+    def execute_async_v3(self, stream: int) -> bool:
+        low, high = self.profiles[self.profile]
+        assert low <= self.count <= high
+        y, x = (at(self.addresses[name], self.count) for name in "yx")
+        self.host.enqueue(lambda: np.multiply(x, at(self.addresses["w"])[0], out=y))
+        return True
+
+
+def test_open_sizes_follow_the_inputs(host: HostCuda) -> None:
+    opened = GraphSpec(
+        "scale",
+        (TensorSpec("x", "float32", (-1,)),),
+        (TensorSpec("y", "float32", (-1,)),),
+        SPEC.weights,
+    )
+    messages = SimpleNamespace(reason=lambda: "")
+    with tensorrt.TensorRtEngine(opened, OpenPlan(host), messages) as engine:
+        engine.bind(weight_set(2))
+        for count in (4, 4, 4, 1, 1, 2, 8, 4, 4):
+            x = np.arange(count, dtype=np.float32)
+            np.testing.assert_array_equal(engine.run({"x": x})["y"], 2 * x)
+        assert host.launches == 4  # every run of a size that it has just had
+        engine.bind(weight_set(3))
+        np.testing.assert_array_equal(engine.run({"x": X})["y"], 3 * X)
+        with pytest.raises(EngineError, match=r"2 profiles takes x float32\[9\]; build the bundle"):
+            engine.run({"x": np.zeros(9, np.float32)})
+        np.testing.assert_array_equal(engine.run({"x": X})["y"], 3 * X)
+    assert not host.blocks or all(len(block) == 16 for block in host.blocks.values())
+    with pytest.raises(EngineError, match=r"x float32\[-1\] has the shape \[4\] in the engine"):
+        tensorrt.TensorRtEngine(opened, Plan(host), messages)
 
 
 def test_a_backend_that_is_not_there_is_refused() -> None:
