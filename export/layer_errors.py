@@ -22,7 +22,7 @@ from a2edit.export.quality import relative_error
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import unmerged
 from a2edit.model.graphs import DitGraph
-from a2edit.runtime.engines.base import Array, GraphSpec, TensorSpec, WeightSet
+from a2edit.runtime.engines.base import OPEN, Array, GraphSpec, TensorSpec, WeightSet
 from a2edit.runtime.engines.onnxruntime import engine_from_onnx
 from a2edit.runtime.errors import EngineError
 from a2edit.runtime.tensors import pick_tensors
@@ -64,9 +64,14 @@ class _Tap:
     def values(self) -> tuple[ir.Value, ...]:
         return (*self.inputs, self.output)
 
-    @property
-    def nbytes(self) -> int:
-        return sum(_spec(value).nbytes for value in self.values)
+    def nbytes(self, tokens: int) -> int:
+        """At most, for a request of so many tokens."""
+        total = 0
+        for value in self.values:
+            spec = _spec(value)
+            known = tuple(size for size in spec.shape if size != OPEN)
+            total += spec.nbytes_of(known) * (tokens if spec.is_open else 1)
+        return total
 
 
 @torch.no_grad()
@@ -106,10 +111,12 @@ def layer_errors(
     }
     feeds = {**sample.feeds, **state}
     found = []
+    contexts = (sample.feeds[key].shape[1] for key in ("text_tokens", "reference_tokens"))
+    tokens = latents.shape[1] * latents.shape[2] + sum(contexts)
     names = [linear.name for linear in checkpoint.linears]
     context = unmerged(checkpoint.transformer, checkpoint.experts, torch.from_numpy(table)[None])
     with context:
-        for group in _groups(_taps(ir.load(onnx), names)):
+        for group in _groups(_taps(ir.load(onnx), names), tokens):
             seen = _run_tapped(onnx, spec, [tap.name for tap in group], names, weights, feeds)
             with _outputs(checkpoint.transformer, [tap.name for tap in group]) as truths:
                 dit(*(torch.from_numpy(np.ascontiguousarray(feeds[k])) for k in dit.input_names))
@@ -179,8 +186,8 @@ def _without_bias(linear: nn.Module, output: Tensor) -> Tensor:
     return output if bias is None else output - bias
 
 
-def _groups(taps: Sequence[_Tap]) -> Iterator[list[_Tap]]:
-    total = list(itertools.accumulate(tap.nbytes for tap in taps))
+def _groups(taps: Sequence[_Tap], tokens: int) -> Iterator[list[_Tap]]:
+    total = list(itertools.accumulate(tap.nbytes(tokens) for tap in taps))
     for _, group in itertools.groupby(
         zip(taps, total, strict=True), key=lambda pair: pair[1] // _AT_ONCE
     ):
