@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
+from a2edit.export.openings import NOTHING_OPEN, Openings
 from a2edit.runtime.errors import EngineError
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def export_graph(
     policy: GraphPolicy | None = None,
     *,
     as_inputs: bool = False,
+    openings: Openings = NOTHING_OPEN,
 ) -> ExportCost:
     """Write <name>.onnx of a checkpoint whose weights are never needed, in this process.
 
@@ -110,7 +112,7 @@ def export_graph(
     start = time.perf_counter()
     graph, shared = make_graphs(checkpoint)[name], shared_parameters(checkpoint)
     routed = [f"{linear.name}.weight" for linear in checkpoint.linears] if name == DIT else ()
-    model = onnx_from_module(graph, shared, routed)
+    model = onnx_from_module(graph, shared, routed, openings)
     if policy:
         model = in_precision(model, policy, _made_up_ranges(checkpoint) if policy.quantised else {})
     used = {key: value for key, value in shared.items() if key in model.graph.initializers}

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from a2edit.bench.random_weights import fill
+from a2edit.export.openings import NOTHING_OPEN, Openings
 from a2edit.runtime.errors import EngineError
 from a2edit.runtime.memory import peak_resident_mb
 
@@ -38,7 +39,10 @@ ENCODERS = ("text_encoder", "image_encoder", "pooled_encoder", "vae_encoder", "v
 DEFAULT = (*DENOISERS, *ENCODERS, STREAMS, *ROUTES, CALIBRATION)
 # What T5's matrices cost as constants: 20 GB of memory.
 CONSTANTS = "text_encoder-constants"
-CASES = (*DEFAULT, CONSTANTS)
+# Graphs that leave open what is usual on a GPU: three sizes, up to four requests a run.
+OPENED = {f"{case}-open": case for case in (*DENOISERS, *ENCODERS)}
+OPENINGS = Openings((512, 768, 1024), 4)
+CASES = (*DEFAULT, CONSTANTS, *OPENED)
 # Graphs whose large matrices are inputs; TensorRT copies constants more than once while it builds.
 AS_INPUTS = ("dit", "text_encoder")
 LAYERS = "num_layers", "num_single_layers"
@@ -80,15 +84,24 @@ def run_case(case: str, shapes: Shapes, folder: Path) -> list[Figure]:
         return calibration_case(shapes, folder)
     if case in ROUTES:
         return route_case(ROUTES[case], shapes, folder)
+    openings = OPENINGS if case in OPENED else NOTHING_OPEN
+    case = OPENED.get(case, case)
     graph = "dit" if case in DENOISERS else case.removesuffix("-constants")
     as_inputs = graph in AS_INPUTS and case != CONSTANTS
-    return plan_case(graph, DENOISERS.get(case, "sm80"), shapes, folder, as_inputs=as_inputs)
+    target = DENOISERS.get(case, "sm80")
+    return plan_case(graph, target, shapes, folder, openings, as_inputs=as_inputs)
 
 
 def plan_case(
-    graph: str, target_name: str, shapes: Shapes, folder: Path, *, as_inputs: bool
+    graph: str,
+    target_name: str,
+    shapes: Shapes,
+    folder: Path,
+    openings: Openings,
+    *,
+    as_inputs: bool,
 ) -> list[Figure]:
-    """The plan of one graph by the preset "balanced", batch 1; other constants are random.
+    """The plan of one graph by the preset "balanced"; other constants are random.
 
     Ranges are made up: they are scales in the graph, and change neither size nor seconds.
     """
@@ -99,6 +112,7 @@ def plan_case(
     from a2edit.export.compile.tensorrt import engine_from_onnx
     from a2edit.export.onnx_export import SHARED_FILE
     from a2edit.export.passes.external import LARGE
+    from a2edit.model.graphs import make_graphs
     from a2edit.model.weightless import fake_checkpoint, without_weights
     from a2edit.runtime.targets import TARGETS
 
@@ -106,13 +120,17 @@ def plan_case(
     policy = graph_policy(graph, target, resolve(target, None, "balanced"), small=False)
     with without_weights():
         checkpoint = fake_checkpoint(shapes, torch.float32)
-    cost = export_graph(checkpoint, graph, folder, policy, as_inputs=as_inputs)
+    cost = export_graph(checkpoint, graph, folder, policy, as_inputs=as_inputs, openings=openings)
     if not as_inputs:
         _leave_free(folder, 2 * cost.parameter_bytes)
     fill(folder / SHARED_FILE, LARGE if as_inputs else math.inf)
     peak = peak_resident_mb()
     report = engine_from_onnx(
-        folder / f"{graph}.onnx", folder / f"{graph}.plan", target, "tensorrt_rtx"
+        folder / f"{graph}.onnx",
+        folder / f"{graph}.plan",
+        target,
+        "tensorrt_rtx",
+        openings.profiles(make_graphs(checkpoint)[graph]),
     )
     return [
         Figure("export", "s", cost.seconds),

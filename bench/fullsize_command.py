@@ -22,7 +22,7 @@ from a2edit.runtime.commands import Command
     "--only",
     metavar="CASE,…",
     default=",".join(DEFAULT),
-    help=f"Of {', '.join(CASES)}.  [all but the last]",
+    help=f"Of {', '.join(CASES)}.  [{DEFAULT[0]} to {DEFAULT[-1]}]",
 )
 @click.option(
     "--work",

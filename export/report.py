@@ -153,7 +153,8 @@ def _products(products: Mapping[str, Any], graph: str) -> str:
         for kind in ("linear", "convolution", "attention")
         for types, count in found[kind].items()
     ]
-    return ", ".join(counted)
+    over = f" (over {found['profiles']} sizes)" if found["profiles"] > 1 else ""
+    return ", ".join(counted) + over
 
 
 def _layers(layers: Sequence[Mapping[str, Any]]) -> str:

@@ -23,12 +23,14 @@ class LayerTypes:
             activations are among them, unless they were fused into `attention`.
         convolution: in the same way.
         attention: fused attention, by the types of queries and keys.
+        profiles: sizes that a plan has kernels for; counts are over all of them.
     """
 
     source: Literal["plan", "runtime model", "network"]
     linear: Mapping[str, int] = field(default_factory=dict)
     convolution: Mapping[str, int] = field(default_factory=dict)
     attention: Mapping[str, int] = field(default_factory=dict)
+    profiles: int = 1
 
     def write(self, path: Path) -> None:
         """The same counts give the same bytes."""

@@ -18,16 +18,17 @@ def runtime_layer_types(compiled: Any) -> LayerTypes:
 
     Its runtime model has one node for every kernel that will run, fusions done.
     """
-    counts: dict[str, Counter[str]] = {
-        name: Counter() for name in ("linear", "convolution", "attention")
-    }
     kinds = (_LINEAR, _CONVOLUTION, _ATTENTION)
+    linear, convolution, attention = counts = [Counter[str]() for _ in kinds]
     for node in compiled.get_runtime_model().get_ordered_ops():
         layer = node.get_rt_info()["layerType"].astype(str)
-        for found, kind in zip(counts.values(), kinds, strict=True):
+        for found, kind in zip(counts, kinds, strict=True):
             if layer in kind:
                 names = (node.get_input_element_type(place).get_type_name() for place in (0, 1))
                 found[pair(*(_NAMES.get(name, name) for name in names))] += 1
     return LayerTypes(
-        source="runtime model", **{name: dict(found) for name, found in counts.items()}
+        source="runtime model",
+        linear=dict(linear),
+        convolution=dict(convolution),
+        attention=dict(attention),
     )

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -115,7 +115,12 @@ def _build(
                 f"graph {Path(onnx).stem}: {backend} cannot build it for {target}: "
                 f"{messages.reason()}"
             )
-        layers = plan_layer_types(temporary) or network_layer_types(network)
+        compiled = plan_layer_types(temporary)
+        layers = (
+            replace(compiled, profiles=max(1, len(profiles)))
+            if compiled
+            else network_layer_types(network)
+        )
         layers.write(Path(plan).with_suffix(SUFFIX))
         temporary.replace(plan)
     finally:

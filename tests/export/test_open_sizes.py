@@ -71,7 +71,8 @@ def test_plans_multiply_in_8_bits_as_those_of_one_size_do(
     asked = counted["routed_weights"][f"{kind}-bf16"]["int8" if kind == "int8" else FP8]
     products = counted["products"][target]["dit"]
     assert products["source"] == "plan"
-    assert asked / 2 < products["linear"][f"{kind} x {kind}"] <= asked
+    assert products["profiles"] == 3
+    assert asked / 2 < products["linear"][f"{kind} x {kind}"] / 3 <= asked
 
 
 def _request(size: int | None, seed: int = 0, steps: int = 2) -> EditRequest:
