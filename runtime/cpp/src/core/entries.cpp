@@ -1,0 +1,287 @@
+// The manifest's content to structs; what of it must fit together is in manifest.cpp.
+#include <cmath>
+#include <set>
+
+#include "src/core/error.hpp"
+#include "src/core/fields.hpp"
+#include "src/core/manifest.hpp"
+#include "src/core/repr.hpp"
+#include "src/core/sha256.hpp"
+
+namespace a2edit {
+
+void check_references(const Manifest& manifest);  // manifest.cpp
+
+namespace {
+
+// Its fields are checked together when all of them are there, as Python's __post_init__ does.
+ModelSpec model_entry(const Json& value, const std::string& where) {
+  ModelSpec model;
+  Json sizes;
+  std::vector<std::pair<std::string, int*>> counts = {
+      {"size", &model.size},
+      {"batch", &model.batch},
+      {"latent_channels", &model.latent_channels},
+      {"conditioning_channels", &model.conditioning_channels},
+      {"text_length", &model.text_length},
+      {"pooled_length", &model.pooled_length},
+      {"reference_size", &model.reference_size},
+      {"blocks", &model.blocks},
+      {"experts", &model.experts},
+  };
+  std::vector<Field> fields = {
+      text_field("layout", model.layout),
+      text_field("reference_placement", model.reference_placement),
+      {"sizes",
+       [&sizes](const Json& list, const std::string& at) { sizes = list_of(list, at); }},
+      text_field("checkpoint_hash", model.checkpoint_hash, false),
+  };
+  for (const auto& [name, into] : counts) fields.push_back(whole_field(name, *into));
+  read_fields(value, where, fields);
+
+  const auto known = [](const std::string& given, const char* one, const char* other) {
+    return given == one || given == other;
+  };
+  if (!known(model.layout, "diptych", "redux"))
+    fail_bundle("model.layout is " + repr(model.layout) + "; known are diptych, redux");
+  if (!known(model.reference_placement, "aligned", "centred"))
+    fail_bundle("model.reference_placement is " + repr(model.reference_placement) +
+                "; known are aligned, centred");
+  for (const auto& [name, count] : counts)
+    if (*count < 1)
+      fail_bundle("model." + name + " is " + std::to_string(*count) + ": must be 1 or more");
+  bool sound = true;
+  for (const Json& side : sizes) {
+    const std::int64_t last = model.sizes.empty() ? 0 : model.sizes.back();
+    sound = sound && side.is_number_integer() && side.get<std::int64_t>() > last &&
+            side.get<std::int64_t>() % 16 == 0 && side.get<std::int64_t>() < 1 << 24;
+    if (sound) model.sizes.push_back(side.get<int>());
+  }
+  if (!sound || std::find(model.sizes.begin(), model.sizes.end(), model.size) == model.sizes.end())
+    fail_bundle("model.sizes is " + repr(sizes) +
+                ": must be multiples of 16 in rising order, and hold model.size, " +
+                std::to_string(model.size));
+  return model;
+}
+
+SamplerEntry sampler_entry(const Json& value, const std::string& where) {
+  SamplerEntry entry;
+  read_fields(value, where,
+              {whole_field("steps", entry.steps), number_field("guidance", entry.guidance),
+               number_field("base_shift", entry.shift.base_shift),
+               number_field("max_shift", entry.shift.max_shift),
+               whole_field("base_tokens", entry.shift.base_tokens),
+               whole_field("max_tokens", entry.shift.max_tokens)});
+  return entry;
+}
+
+TokenizerEntry tokenizer_entry(const Json& value, const std::string& where) {
+  TokenizerEntry entry;
+  read_fields(value, where,
+              {text_field("file", entry.file), whole_field("length", entry.length),
+               whole_field("pad_id", entry.pad_id)});
+  return entry;
+}
+
+TensorSpec tensor_entry(const Json& value) {
+  TensorSpec spec;
+  std::string dtype;
+  read_fields(value, "tensor",
+              {text_field("name", spec.name), text_field("dtype", dtype),
+               {"shape", [&spec](const Json& list, const std::string& where) {
+                  for (const Json& size : list_of(list, where))
+                    spec.shape.push_back(whole_of(size, where));
+                }}});
+  if (!type_from(dtype, spec.type))
+    fail_bundle("tensor " + repr(spec.name) + " has dtype " + repr(dtype) + "; known are " +
+                type_names());
+  for (const std::int64_t size : spec.shape)
+    if (size < open_size || size > std::int64_t{1} << 40)
+      fail_bundle("tensor " + repr(spec.name) + " has shape " + list_text(spec.shape));
+  return spec;
+}
+
+GraphEntry graph_entry(const Json& value, const std::string& where) {
+  GraphEntry entry;
+  const auto tensors = [](const char* name, std::vector<TensorSpec>& into, bool needed) {
+    return Field{name,
+                 [&into](const Json& list, const std::string&) {
+                   if (!list.is_array())
+                     fail_bundle("graph inputs, outputs and weights must be lists");
+                   for (const Json& item : list) into.push_back(tensor_entry(item));
+                 },
+                 needed};
+  };
+  read_fields(value, where,
+              {text_field("file", entry.file), tensors("inputs", entry.inputs, true),
+               tensors("outputs", entry.outputs, true), tensors("weights", entry.weights, false),
+               tensors("parameters", entry.parameters, false)});
+  return entry;
+}
+
+std::string weight_set_entry(const Json& value, const std::string& where) {
+  std::string file;
+  read_fields(value, where, {text_field("file", file)});
+  return file;
+}
+
+GateTable table_entry(const Json& value, const std::string& where) {
+  GateTable table;
+  for (const Json& row : list_of(value, where)) {
+    table.emplace_back();
+    for (const Json& number : list_of(row, where)) table.back().push_back(number_of(number, where));
+  }
+  return table;
+}
+
+RouteEntry route_entry(const Json& value, const std::string& where) {
+  RouteEntry entry;
+  read_fields(value, where,
+              {{"table",
+                [&entry](const Json& rows, const std::string& at) {
+                  entry.table = table_entry(rows, at);
+                }},
+               number_field("predicted_error", entry.predicted_error),
+               whole_field("members", entry.members)});
+  return entry;
+}
+
+MetricEntry metric_entry(const Json& value, const std::string& where) {
+  MetricEntry entry;
+  const auto gram = [&entry](const Json& blocks, const std::string& at) {
+    for (const Json& block : list_of(blocks, at)) entry.gram.push_back(table_entry(block, at));
+  };
+  const auto energy = [&entry](const Json& number, const std::string& at) {
+    if (!number.is_number() || !(number.get<double>() > 0))
+      fail_bundle(at + " is " + repr(number) + ": it must be above 0");
+    entry.energy = number.get<double>();
+  };
+  read_fields(value, where,
+              {{"gram", gram}, {"energy", energy}, number_field("tolerance", entry.tolerance)});
+  return entry;
+}
+
+MergeEntry merge_entry(const Json& value, const std::string& where) {
+  MergeEntry entry;
+  const auto blocks = [&entry](const Json& rows, const std::string& at) {
+    entry.blocks = table_of<int>(rows, at, [](const Json& row, const std::string& linear) {
+      int block = 0;
+      whole_field("", block).read(row, linear);
+      return block;
+    });
+  };
+  read_fields(value, where,
+              {text_field("file", entry.file), number_field("scale", entry.scale),
+               {"blocks", blocks}});
+  return entry;
+}
+
+std::string calibration_entry(const Json& value, const std::string& where) {
+  std::string file;
+  const auto categories = [](const Json& list, const std::string& at) {
+    for (const Json& category : list_of(list, at)) text_of(category, at);
+  };
+  read_fields(value, where, {text_field("file", file), {"categories", categories}});
+  return file;
+}
+
+EngineEntry engine_entry(const Json& value, const std::string& where) {
+  EngineEntry entry;
+  read_fields(value, where,
+              {text_field("file", entry.file), text_field("variant", entry.variant),
+               text_field("backend", entry.backend), text_field("version", entry.version),
+               text_field("precision", entry.precision),
+               text_field("materialise", entry.materialise)});
+  return entry;
+}
+
+FileEntry file_entry(const Json& value, const std::string& where) {
+  FileEntry entry;
+  read_fields(value, where, {text_field("sha256", entry.sha256), whole_field("bytes", entry.bytes)});
+  return entry;
+}
+
+// An object of objects of entries.
+template <class T, class Read>
+Table<Table<T>> tables_of(const Json& value, const std::string& where, Read read) {
+  return table_of<Table<T>>(value, where, [read](const Json& inner, const std::string& at) {
+    return table_of<T>(inner, at, read);
+  });
+}
+
+// What Python takes for "nothing there".
+bool falsy(const Json& value) {
+  if (value.is_structured()) return value.empty();
+  if (value.is_string()) return value.get_ref<const std::string&>().empty();
+  return value.is_null() || (value.is_boolean() && !value.get<bool>()) ||
+         (value.is_number() && value.get<double>() == 0);
+}
+
+}  // namespace
+
+Manifest manifest_from_json(const Json& content) {
+  Manifest manifest;
+  Json unused;
+  int version = 0;
+  using At = const std::string&;
+  const auto keep = [&unused](const Json& value, At where) {
+    check_object(value, where);
+    unused = value;
+  };
+  read_fields(
+      content, "",
+      {text_field("name", manifest.name),
+       {"model", [&](const Json& value, At at) { manifest.model = model_entry(value, at); }},
+       {"sampler", [&](const Json& value, At at) { manifest.sampler = sampler_entry(value, at); }},
+       {"tokenizers",
+        [&](const Json& value, At at) {
+          manifest.tokenizers = table_of<TokenizerEntry>(value, at, tokenizer_entry);
+        }},
+       {"graphs",
+        [&](const Json& value, At at) {
+          manifest.graphs = tables_of<GraphEntry>(value, at, graph_entry);
+        }},
+       {"weight_sets",
+        [&](const Json& value, At at) {
+          manifest.weight_sets = tables_of<std::string>(value, at, weight_set_entry);
+        }},
+       {"routes",
+        [&](const Json& value, At at) {
+          manifest.routes = table_of<RouteEntry>(value, at, route_entry);
+        }},
+       {"route_metric",
+        [&](const Json& value, At at) { manifest.route_metric = metric_entry(value, at); }},
+       {"engines",
+        [&](const Json& value, At at) {
+          manifest.engines = tables_of<EngineEntry>(value, at, engine_entry);
+        }},
+       {"files",
+        [&](const Json& value, At at) {
+          manifest.files = table_of<FileEntry>(value, at, file_entry);
+        }},
+       {"merge",
+        [&](const Json& value, At at) {
+          if (!falsy(value)) manifest.merge = merge_entry(value, at);
+        },
+        false},
+       {"calibration",
+        [&](const Json& value, At at) {
+          if (!falsy(value)) manifest.calibration = calibration_entry(value, at);
+        },
+        false},
+       {"precision", keep, false},
+       {"verification",
+        [&](const Json& value, At at) {
+          check_object(value, at);
+          manifest.verification = value;
+        },
+        false},
+       {"tools", keep, false},
+       {"schema_version",
+        [&](const Json& value, At at) { whole_field("", version).read(value, at); }, false},
+       text_field("bundle_hash", manifest.bundle_hash, false)});
+  check_references(manifest);
+  return manifest;
+}
+
+}  // namespace a2edit

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "src/core/safetensors.hpp"
+
+namespace a2edit {
+
+// Routed weights by input name. Nobody changes the arrays while they are bound to an engine.
+struct WeightSet {
+  std::string name;
+  Arrays tensors;
+  std::shared_ptr<const Mapping> memory;  // that the tensors lie in, if they are a mapped file
+
+  // Leave a mapped set to the system's file cache, whence its pages come back when read. Eight
+  // routes then take no more of a process than one. A set that was merged stays: its bytes are
+  // nowhere else.
+  void rest() const {
+    if (memory) memory->rest();
+  }
+};
+
+using SharedWeights = std::shared_ptr<const WeightSet>;
+
+}  // namespace a2edit
