@@ -11,7 +11,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin
 
 import numpy as np
 
@@ -97,6 +98,10 @@ class MetricEntry:
     gram: tuple[tuple[tuple[float, ...], ...], ...]  # [L][N][N]
     energy: float  # of the output that errors are relative to
     tolerance: float  # the predicted error up to which a static route is good enough
+
+    def __post_init__(self) -> None:
+        if not self.energy > 0:
+            raise BundleError(f"route_metric.energy is {self.energy!r}: it must be above 0")
 
     @property
     def metric(self) -> RouteMetric:
@@ -237,41 +242,16 @@ REBUILD = "the bundle is damaged or incomplete; copy it again or build it again"
 
 
 def manifest_from_json(content: Mapping[str, Any]) -> Manifest:
-    """Content to dataclasses; unknown and missing keys are refused, and so are loose ends."""
-    manifest = _build(
-        Manifest,
-        content,
-        "",
-        model=lambda value: _build(ModelSpec, value, "model", sizes=_tuples),
-        sampler=lambda value: _build(SamplerEntry, value, "sampler"),
-        tokenizers=lambda value: _table(TokenizerEntry, value, "tokenizers"),
-        graphs=lambda value: _tables(
-            GraphEntry,
-            value,
-            "graphs",
-            **dict.fromkeys(("inputs", "outputs", "weights", "parameters"), _tensors),
-        ),
-        weight_sets=lambda value: _tables(WeightSetEntry, value, "weight_sets"),
-        routes=lambda value: {
-            name: _build(RouteEntry, entry, f"routes.{name}", table=_tuples)
-            for name, entry in _object(value, "routes").items()
-        },
-        route_metric=lambda value: _build(
-            MetricEntry, value, "route_metric", gram=_tuples, energy=_positive
-        ),
-        merge=lambda value: value and _build(MergeEntry, value, "merge"),
-        calibration=lambda value: (
-            value and _build(CalibrationEntry, value, "calibration", categories=_tuples)
-        ),
-        engines=lambda value: _tables(EngineEntry, value, "engines"),
-        files=lambda value: _table(FileEntry, value, "files"),
-    )
+    """Content to dataclasses; keys that are unknown or missing, values of another type than the
+    field's and loose ends are refused.
+    """
+    manifest = _build(Manifest, content, "")
     _check_references(manifest)
     return manifest
 
 
-def _build(kind: type[T], value: Any, where: str, **convert: Any) -> T:
-    """One dataclass from one JSON object; `convert` maps field names to parsers."""
+def _build(kind: type[T], value: Any, where: str) -> T:
+    """One dataclass from one JSON object, which is `where` in messages."""
     content = _object(value, where)
     fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(content.keys() - fields.keys()):
@@ -284,44 +264,46 @@ def _build(kind: type[T], value: Any, where: str, **convert: Any) -> T:
     if missing := sorted(needed - content.keys()):
         raise BundleError(f"{where or 'the manifest'} lacks {', '.join(missing)}")
     return kind(
-        **{key: convert[key](item) if key in convert else item for key, item in content.items()}
+        **{
+            key: _read(fields[key].type, item, f"{where}.{key}" if where else key)
+            for key, item in content.items()
+        }
     )
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """A JSON value as the type that a field is annotated with."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return _build(kind, value, where)
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (dict, Mapping):
+        items = _object(value, where).items()
+        return {name: _read(inner[1], item, f"{where}.{name}") for name, item in items}
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise BundleError(f"{where} is {value!r}: it must be a list")
+        return tuple(_read(inner[0], item, where) for item in value)
+    if origin is UnionType:  # something, or None
+        return _read(inner[0], value, where) if value else None
+    if kind is Any:
+        return value
+    allowed, name = _PLAIN.get(kind, _PLAIN[str])  # a Literal is a text
+    if isinstance(value, bool) or not isinstance(value, allowed):
+        raise BundleError(f"{where} is {value!r}: it must be {name}")
+    return value
+
+
+_PLAIN: dict[Any, tuple[Any, str]] = {
+    str: (str, "text"),
+    int: (int, "a whole number"),
+    float: (int | float, "a number"),
+}
 
 
 def _object(value: Any, where: str) -> Json:
     if not isinstance(value, dict):
         raise BundleError(f"{where} must be an object, got {type(value).__name__}")
     return value
-
-
-def _table(kind: type[T], value: Any, where: str, **convert: Any) -> dict[str, T]:
-    return {
-        name: _build(kind, entry, f"{where}.{name}", **convert)
-        for name, entry in _object(value, where).items()
-    }
-
-
-def _tables(kind: type[T], value: Any, where: str, **convert: Any) -> dict[str, dict[str, T]]:
-    return {
-        name: _table(kind, entries, f"{where}.{name}", **convert)
-        for name, entries in _object(value, where).items()
-    }
-
-
-def _tensors(value: Any) -> tuple[TensorSpec, ...]:
-    if not isinstance(value, list):
-        raise BundleError("graph inputs, outputs and weights must be lists")
-    return tuple(_build(TensorSpec, entry, "tensor", shape=tuple) for entry in value)
-
-
-def _positive(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise BundleError(f"route_metric.energy is {value!r}: it must be above 0")
-    return float(value)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def _check_references(manifest: Manifest) -> None:
