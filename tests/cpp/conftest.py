@@ -1,6 +1,8 @@
 """The C++ host, configured and built once a session, and its insides by ctypes."""
 
 import ctypes
+import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -28,6 +30,22 @@ SOURCE = ROOT / "runtime" / "cpp"
 BUILD = ROOT / "build" / "cpp"
 # In the order of ErrorKind, src/core/error.hpp.
 KINDS = (RequestError, BundleError, TargetError, EngineError, DeviceMemoryError, AssertionError)
+
+
+def _neighbour(path: Path) -> Any:
+    """Another folder's fixtures: of the tiny bundle, which the Python runtime is tested on."""
+    spec = importlib.util.spec_from_file_location("runtime_fixtures", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_runtime = _neighbour(ROOT / "tests" / "runtime" / "conftest.py")
+bundle, own_bundle = _runtime.bundle, _runtime.own_bundle
+baked_bundle, routes_only_bundle = _runtime.baked_bundle, _runtime.routes_only_bundle
+pictures = _runtime.pictures
 
 
 class Probe:
@@ -59,6 +77,11 @@ class Probe:
         status = getattr(self._library, f"probe_{function}")(*map(_argument, given))
         if status:
             raise KINDS[status - 1](self.message())
+
+    def answer(self, function: str, *given: Any) -> Any:
+        """The same of a function that answers in JSON."""
+        self(function, *given)
+        return json.loads(self.message())
 
 
 def _argument(value: Any) -> Any:

@@ -1,13 +1,12 @@
 #include "src/core/bundle.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <filesystem>
 #include <set>
 #include <system_error>
-#include <thread>
 
 #include "src/core/error.hpp"
+#include "src/core/parallel.hpp"
 #include "src/core/paths.hpp"
 #include "src/core/repr.hpp"
 #include "src/core/sha256.hpp"
@@ -42,8 +41,6 @@ std::string problem_of(const std::string& path, const FileEntry& entry) {
       return repr(path) + " does not match its hash: " + rebuild;
   } catch (const std::system_error& error) {
     return repr(path) + " cannot be read (" + error.code().message() + "): " + rebuild;
-  } catch (const std::exception& error) {
-    return repr(path) + " cannot be read (" + error.what() + "): " + rebuild;
   }
   return "";
 }
@@ -55,16 +52,9 @@ bool ends_with(const std::string& text, const std::string& end) {
 // Compares all files, several at a time; throws the first problem in the order of `entries`.
 void check_files(const std::string& root, const std::vector<Table<FileEntry>::Item>& entries) {
   std::vector<std::string> problems(entries.size());
-  std::atomic<std::size_t> next{0};
-  const auto work = [&] {
-    for (std::size_t place; (place = next++) < entries.size();)
-      problems[place] = problem_of(path_join(root, entries[place].first), entries[place].second);
-  };
-  const unsigned cores = std::min(8U, std::max(1U, std::thread::hardware_concurrency()));
-  std::vector<std::thread> threads;
-  for (unsigned i = 1; i < cores; ++i) threads.emplace_back(work);
-  work();
-  for (std::thread& thread : threads) thread.join();
+  in_parallel(entries.size(), [&](std::size_t place) {
+    problems[place] = problem_of(path_join(root, entries[place].first), entries[place].second);
+  });
   for (const std::string& problem : problems)
     if (!problem.empty()) fail_bundle(problem);
 }

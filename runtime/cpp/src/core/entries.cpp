@@ -17,7 +17,7 @@ namespace {
 // Its fields are checked together when all of them are there, as Python's __post_init__ does.
 ModelSpec model_entry(const Json& value, const std::string& where) {
   ModelSpec model;
-  Json sizes;
+  std::vector<std::int64_t> sizes;
   std::vector<std::pair<std::string, int*>> counts = {
       {"size", &model.size},
       {"batch", &model.batch},
@@ -33,7 +33,9 @@ ModelSpec model_entry(const Json& value, const std::string& where) {
       text_field("layout", model.layout),
       text_field("reference_placement", model.reference_placement),
       {"sizes",
-       [&sizes](const Json& list, const std::string& at) { sizes = list_of(list, at); }},
+       [&sizes](const Json& list, const std::string& at) {
+         for (const Json& side : list_of(list, at)) sizes.push_back(whole_of(side, at));
+       }},
       text_field("checkpoint_hash", model.checkpoint_hash, false),
   };
   for (const auto& [name, into] : counts) fields.push_back(whole_field(name, *into));
@@ -51,15 +53,14 @@ ModelSpec model_entry(const Json& value, const std::string& where) {
     if (*count < 1)
       fail_bundle("model." + name + " is " + std::to_string(*count) + ": must be 1 or more");
   bool sound = true;
-  for (const Json& side : sizes) {
+  for (const std::int64_t side : sizes) {
     const std::int64_t last = model.sizes.empty() ? 0 : model.sizes.back();
-    sound = sound && side.is_number_integer() && side.get<std::int64_t>() > last &&
-            side.get<std::int64_t>() % 16 == 0 && side.get<std::int64_t>() < 1 << 24;
-    if (sound) model.sizes.push_back(side.get<int>());
+    sound = sound && side > last && side % patch == 0 && side < 1 << 24;
+    if (sound) model.sizes.push_back(static_cast<int>(side));
   }
   if (!sound || std::find(model.sizes.begin(), model.sizes.end(), model.size) == model.sizes.end())
-    fail_bundle("model.sizes is " + repr(sizes) +
-                ": must be multiples of 16 in rising order, and hold model.size, " +
+    fail_bundle("model.sizes is " + list_text(sizes) + ": must be multiples of " +
+                std::to_string(patch) + " in rising order, and hold model.size, " +
                 std::to_string(model.size));
   return model;
 }
@@ -83,14 +84,14 @@ TokenizerEntry tokenizer_entry(const Json& value, const std::string& where) {
   return entry;
 }
 
-TensorSpec tensor_entry(const Json& value) {
+TensorSpec tensor_entry(const Json& value, const std::string& where) {
   TensorSpec spec;
   std::string dtype;
-  read_fields(value, "tensor",
+  read_fields(value, where,
               {text_field("name", spec.name), text_field("dtype", dtype),
-               {"shape", [&spec](const Json& list, const std::string& where) {
-                  for (const Json& size : list_of(list, where))
-                    spec.shape.push_back(whole_of(size, where));
+               {"shape", [&spec](const Json& list, const std::string& at) {
+                  for (const Json& size : list_of(list, at))
+                    spec.shape.push_back(whole_of(size, at));
                 }}});
   if (!type_from(dtype, spec.type))
     fail_bundle("tensor " + repr(spec.name) + " has dtype " + repr(dtype) + "; known are " +
@@ -105,10 +106,9 @@ GraphEntry graph_entry(const Json& value, const std::string& where) {
   GraphEntry entry;
   const auto tensors = [](const char* name, std::vector<TensorSpec>& into, bool needed) {
     return Field{name,
-                 [&into](const Json& list, const std::string&) {
-                   if (!list.is_array())
-                     fail_bundle("graph inputs, outputs and weights must be lists");
-                   for (const Json& item : list) into.push_back(tensor_entry(item));
+                 [&into](const Json& list, const std::string& at) {
+                   for (const Json& item : list_of(list, at))
+                     into.push_back(tensor_entry(item, at));
                  },
                  needed};
   };
@@ -151,13 +151,11 @@ MetricEntry metric_entry(const Json& value, const std::string& where) {
   const auto gram = [&entry](const Json& blocks, const std::string& at) {
     for (const Json& block : list_of(blocks, at)) entry.gram.push_back(table_entry(block, at));
   };
-  const auto energy = [&entry](const Json& number, const std::string& at) {
-    if (!number.is_number() || !(number.get<double>() > 0))
-      fail_bundle(at + " is " + repr(number) + ": it must be above 0");
-    entry.energy = number.get<double>();
-  };
   read_fields(value, where,
-              {{"gram", gram}, {"energy", energy}, number_field("tolerance", entry.tolerance)});
+              {{"gram", gram}, number_field("energy", entry.energy),
+               number_field("tolerance", entry.tolerance)});
+  if (!(entry.energy > 0))
+    fail_bundle("route_metric.energy is " + repr(value["energy"]) + ": it must be above 0");
   return entry;
 }
 

@@ -93,8 +93,10 @@ Json json_from(const std::string& text) {
   };
   try {
     return Json::parse(text, guard);
-  } catch (const Json::exception& error) {
-    throw std::invalid_argument(error.what());
+  } catch (const Json::parse_error& error) {  // its own text holds bytes that may be no UTF-8
+    throw std::invalid_argument("no JSON at byte " + std::to_string(error.byte));
+  } catch (const Json::exception&) {
+    throw std::invalid_argument("a number that is too large");
   }
 }
 

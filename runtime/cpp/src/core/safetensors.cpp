@@ -143,7 +143,8 @@ Arrays tensors_in(const unsigned char* data, std::size_t size, std::shared_ptr<c
   const std::size_t start = static_cast<std::size_t>(length) + 8;
   const Json header = json_from(std::string(data + 8, data + start));
   if (!header.is_object())
-    unsound("'" + type_name(header) + "' object has no attribute 'pop'");
+    unsound(header.is_array() ? "pop expected at most 1 argument, got 2"
+                              : "'" + type_name(header) + "' object has no attribute 'pop'");
   Arrays found;
   for (const auto& item : header.items())
     if (item.key() != "__metadata__")

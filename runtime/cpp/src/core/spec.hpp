@@ -1,10 +1,13 @@
 // The facts about a model that a host needs: sizes and layout, from the bundle's manifest.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace a2edit {
+
+constexpr int patch = 16;  // pixels of a token's side
 
 // Geometry of one model (SPEC §2); every graph of its bundle has these shapes. What holds for each
 // field is checked where the manifest is read.
@@ -23,15 +26,18 @@ struct ModelSpec {
   int experts = 0;                  // N
   std::string checkpoint_hash;
 
+  // The side that a request asks for; throws a request Error where no engine takes it.
+  int chosen(const std::optional<int>& asked) const;
+
   bool diptych() const { return layout == "diptych"; }
 
   // Of what the autoencoder sees for a target of side `side` pixels.
   int canvas_width(int side) const { return diptych() ? 2 * side : side; }
   int canvas_height(int side) const { return side; }
 
-  // Of the packed tokens of that canvas: one for 16x16 pixels.
-  int rows(int side) const { return side / 16; }
-  int columns(int side) const { return canvas_width(side) / 16; }
+  // Of the packed tokens of that canvas.
+  int rows(int side) const { return side / patch; }
+  int columns(int side) const { return canvas_width(side) / patch; }
 };
 
 }  // namespace a2edit
