@@ -89,7 +89,11 @@ Outcome decode_rows(Decoding& state, J_COLOR_SPACE colours, Pixels& out) {
   state.source.resync_to_restart = jpeg_resync_to_restart;
   info->src = &state.source;
 
-  bool whole = repeated(state, [&] { return jpeg_read_header(info, FALSE) == JPEG_HEADER_OK; });
+  bool whole = repeated(state, [&] {
+    int found = JPEG_HEADER_TABLES_ONLY;  // an end before any picture, as often as there is one
+    while (found == JPEG_HEADER_TABLES_ONLY) found = jpeg_read_header(info, FALSE);
+    return found == JPEG_HEADER_OK;
+  });
   if (whole) {
     info->out_color_space = colours;
     whole = repeated(state, [&] { return jpeg_start_decompress(info) != FALSE; });

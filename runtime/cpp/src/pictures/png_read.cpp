@@ -2,12 +2,14 @@
 // with what Pillow has checked already (png_chunks.cpp); colours are made here, as Pillow makes
 // them.
 #include <png.h>
+#include <zlib.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <csetjmp>
 #include <cstring>
+#include <new>
 
 #include "src/pictures/png_chunks.hpp"
 
@@ -98,7 +100,7 @@ struct Decoding {
   std::jmp_buf jump;
   Stream* stream = nullptr;
   const char* problem = nullptr;  // in Pillow's words; null where the data ran out
-  png_uint_32 rows_left = 0;      // whose pixels are still to come
+  std::size_t rows_left = 0;      // whose pixels are still to come
 };
 
 void on_error(png_structp png, png_const_charp message) {
@@ -125,17 +127,6 @@ void on_read(png_structp png, png_bytep to, png_size_t length) {
 // Called for every row that has come; what libpng does after the last of them cannot hurt.
 void on_row(png_structp png, png_row_infop, png_bytep) {
   --static_cast<Decoding*>(png_get_user_transform_ptr(png))->rows_left;
-}
-
-// Rows of the passes that hold any pixel.
-png_uint_32 rows_of(const PngFile& png) {
-  const auto width = static_cast<png_uint_32>(png.frame.width());
-  const auto height = static_cast<png_uint_32>(png.frame.height());
-  if (!png.interlaced) return height;
-  png_uint_32 rows = 0;
-  for (int pass = 0; pass < PNG_INTERLACE_ADAM7_PASSES; ++pass)
-    if (PNG_PASS_COLS(width, pass) > 0) rows += PNG_PASS_ROWS(height, pass);
-  return rows;
 }
 
 // Rows of samples as Pillow unpacks them: 8 bits each, but 16 for 16-bit grey. Nothing with a
@@ -171,6 +162,47 @@ int samples_of(unsigned colour_type) {
   return colours + (colour_type & PNG_COLOR_MASK_ALPHA ? 1 : 0);
 }
 
+// Bytes of the rows, a byte for the filter included, in the order of the file.
+std::vector<std::size_t> row_sizes(const PngFile& png) {
+  const auto width = static_cast<png_uint_32>(png.frame.width());
+  const auto height = static_cast<png_uint_32>(png.frame.height());
+  const std::size_t bits = std::size_t{png.bit_depth} * samples_of(png.colour_type);
+  const auto size_of = [&](std::size_t pixels) { return 1 + (pixels * bits + 7) / 8; };
+  if (!png.interlaced) return std::vector<std::size_t>(height, size_of(width));
+  std::vector<std::size_t> sizes;
+  for (int pass = 0; pass < PNG_INTERLACE_ADAM7_PASSES; ++pass)
+    if (PNG_PASS_COLS(width, pass) > 0)
+      sizes.insert(sizes.end(), PNG_PASS_ROWS(height, pass), size_of(PNG_PASS_COLS(width, pass)));
+  return sizes;
+}
+
+// Whether the compressed data ends by itself, and with a row: Pillow takes the rows below for
+// black.
+bool ends_between_rows(const PngFile& png) {
+  z_stream stream{};
+  if (inflateInit(&stream) != Z_OK) throw std::bad_alloc();
+  std::array<std::uint8_t, 16384> unpacked;
+  int status = Z_OK;
+  std::size_t total = 0;
+  for (const ByteView& piece : png.data) {
+    stream.next_in = const_cast<Bytef*>(piece.data);
+    stream.avail_in = static_cast<uInt>(piece.size);
+    while (stream.avail_in > 0 && status == Z_OK) {
+      stream.next_out = unpacked.data();
+      stream.avail_out = static_cast<uInt>(unpacked.size());
+      status = inflate(&stream, Z_NO_FLUSH);
+      total += unpacked.size() - stream.avail_out;
+    }
+  }
+  inflateEnd(&stream);
+  const std::size_t all = total;
+  for (const std::size_t size : row_sizes(png)) {
+    if (total < size) break;
+    total -= size;
+  }
+  return status == Z_STREAM_END && all > 0 && total == 0;
+}
+
 // The samples of the whole picture, `channels` bytes a pixel; black outside of the frame.
 Pixels samples(const PngFile& png, int channels) {
   Pixels out(static_cast<int>(png.height), static_cast<int>(png.width), channels);
@@ -182,8 +214,9 @@ Pixels samples(const PngFile& png, int channels) {
   Stream stream(png);
   Decoding state;
   state.stream = &stream;
-  state.rows_left = rows_of(png);
-  const bool whole = decode_rows(state, rows.data(), png.frame.height(), png.mode != "I;16");
+  state.rows_left = row_sizes(png).size();
+  const bool decoded = decode_rows(state, rows.data(), png.frame.height(), png.mode != "I;16");
+  const bool whole = decoded || (!state.problem && ends_between_rows(png));
   if (!whole && !state.problem) throw BrokenFile(png.cut_off);
   if (!png.trailer_error.empty()) throw BrokenFile(png.trailer_error);
   // where the pixels are broken, Pillow looks at what follows before it says so
