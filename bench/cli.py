@@ -81,16 +81,29 @@ def training(results: Path, model: str, steps: int) -> None:
 @results_option("switching.csv")
 @click.option("--model", default="a2edit-mini", show_default=True, help="The reference's model.")
 @click.option("--baked", type=click.Path(path_type=Path), help="A second bundle, weights baked.")
+@click.option(
+    "--open",
+    "opened",
+    type=click.Path(path_type=Path),
+    help="A second bundle, built with --sizes and --batch.",
+)
 @click.option("--rounds", type=click.IntRange(min=8), default=40, show_default=True)
-def switching(bundle: Path, results: Path, model: str, baked: Path | None, rounds: int) -> None:
-    """Switching routes, merging them on demand, memory of many, weights as inputs or baked."""
+def switching(
+    bundle: Path,
+    results: Path,
+    model: str,
+    baked: Path | None,
+    opened: Path | None,
+    rounds: int,
+) -> None:
+    """Switching routes, merging on demand, memory of many, weights baked, sizes left open."""
     from a2edit.bench.reference import quiet
 
     quiet()
     from a2edit.bench import switching as bench
 
     console = Console()
-    plan = bench.Plan(bundle=bundle, model=model, baked=baked, rounds=rounds)
+    plan = bench.Plan(bundle=bundle, model=model, baked=baked, opened=opened, rounds=rounds)
     with console.status("starting") as status:
         rows = bench.measure(plan, status.update)
     append_rows(results / "switching.csv", rows)

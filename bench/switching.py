@@ -6,8 +6,9 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,15 @@ Table = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to measure. `baked` is a second bundle of the same model, weights as constants."""
+    """What to measure. `baked` and `opened` are other bundles of the same model.
+
+    Of `baked` weights are constants, and `opened` leaves sizes and batch open.
+    """
 
     bundle: Path
     model: str  # the checkpoint of the torch reference
     baked: Path | None = None
+    opened: Path | None = None
     rounds: int = 40
     merges: int = 24
     exact: int = 4
@@ -53,7 +58,15 @@ def measure(plan: Plan, note: Note) -> list[Row]:
         rows += _exact(setup, editor, plan)
         if plan.baked:
             note("weights as inputs and baked, in turn")
-            rows += _baked(setup, editor, plan.baked, inputs, plan.rounds)
+            with Editor.open(plan.baked) as other:
+                sides = {"weights as inputs": editor, "baked": other}
+                rows += _beside(setup, sides, inputs, plan.rounds)
+        if plan.opened:
+            note("sizes open and one size, in turn")
+            with Editor.open(plan.opened) as other:
+                sides = {"sizes open": other, "one size": editor}
+                rows += _beside(setup, sides, inputs, plan.rounds)
+                rows += _together(setup, other, inputs, plan.rounds)
     counts = sorted({1, len(tables)})
     found = {}
     for count in counts:
@@ -148,30 +161,50 @@ def _exact(setup: Setup, editor: Editor, plan: Plan) -> list[Row]:
     return [setup.row("merged on demand against torch, relative error of the velocity", "", errors)]
 
 
-def _baked(
-    setup: Setup, editor: Editor, baked: Path, inputs: dict[str, Array], rounds: int
+def _beside(
+    setup: Setup, editors: dict[str, Editor], inputs: dict[str, Array], rounds: int
 ) -> list[Row]:
-    """The same route by the shared engine and by one of its own, in turn."""
-    route = next(iter(editor.bundle.manifest.routes.values()))
-    table = np.array(route.table, np.float32)
-    with Editor.open(baked) as other:
-        sides: dict[str, Engine] = {
-            name: side.engines.denoiser(side.routes.get(table))
-            for name, side in (("inputs", editor), ("baked", other))
-        }
-        seconds: dict[str, list[float]] = {name: [] for name in sides}
-        for turn in range(-3, rounds):
-            for name, engine in sides.items():
-                start = time.perf_counter()
-                engine.run(inputs)
-                if turn >= 0:
-                    seconds[name].append(time.perf_counter() - start)
-    ratio = np.array(seconds["inputs"]) / np.array(seconds["baked"])
+    """A step of the same route in two bundles, in turn."""
+    engines = {name: _first_route(editor) for name, editor in editors.items()}
+    seconds = _in_turn(
+        {name: partial(engine.run, inputs) for name, engine in engines.items()}, rounds
+    )
+    ratio = np.divide(*(np.array(of) for of in seconds.values()))
     return [
-        *(setup.row(f"step, weights {name}", "ms", [1e3 * s for s in of])
-          for name, of in seconds.items()),
-        setup.row("step, weights as inputs / baked", "x", ratio.tolist()),
-    ]  # fmt: skip
+        *(setup.row(f"step, {name}", "ms", [1e3 * s for s in of]) for name, of in seconds.items()),
+        setup.row(f"step, {' / '.join(engines)}", "x", ratio.tolist()),
+    ]
+
+
+def _together(setup: Setup, editor: Editor, inputs: dict[str, Array], rounds: int) -> list[Row]:
+    """A step of as many requests as the engine takes, and as many steps of one."""
+    engine, count = _first_route(editor), editor.bundle.manifest.model.batch
+    many = {name: np.repeat(array, count, 0) for name, array in inputs.items()}
+
+    def one_by_one() -> None:
+        for _ in range(count):
+            engine.run(inputs)
+
+    seconds = _in_turn({"many": partial(engine.run, many), "ones": one_by_one}, rounds // 2)
+    ratio = np.array(seconds["many"]) / np.array(seconds["ones"])
+    return [setup.row(f"step of {count} requests / {count} steps", "x", ratio.tolist())]
+
+
+def _first_route(editor: Editor) -> Engine:
+    route = next(iter(editor.bundle.manifest.routes.values()))
+    return editor.engines.denoiser(editor.routes.get(np.array(route.table, np.float32)))
+
+
+def _in_turn(work: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each, round by round; the first three warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for turn in range(-3, rounds):
+        for name, call in work.items():
+            start = time.perf_counter()
+            call()
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
 
 
 def example_inputs(editor: Editor) -> dict[str, Array]:
