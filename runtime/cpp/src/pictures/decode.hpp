@@ -80,7 +80,7 @@ struct Raster {
 int orientation(const Metadata& metadata);
 
 // The pixels where a viewer shows them.
-Pixels upright(const Pixels& pixels, int orientation);
+Pixels upright(Pixels pixels, int orientation);
 
 // The text of repr(bytes) in Python.
 std::string bytes_repr(ByteView bytes);

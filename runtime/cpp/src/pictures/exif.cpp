@@ -198,7 +198,7 @@ int orientation(const Metadata& metadata) {
   return 1;
 }
 
-Pixels upright(const Pixels& pixels, int orientation) {
+Pixels upright(Pixels pixels, int orientation) {
   if (orientation == 1) return pixels;
   const bool turned = orientation >= 5;  // rows become columns
   Pixels out(turned ? pixels.width : pixels.height, turned ? pixels.height : pixels.width,

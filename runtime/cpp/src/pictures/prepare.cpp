@@ -69,11 +69,15 @@ Prepared prepare(const Request& request, const ModelSpec& model) {
   const Picture reference = load_picture(request.reference, "reference");
   const Pixels reference_mask = object_mask(reference, request.reference_mask, request.resize_mask);
   // under a given mask the picture counts as it looks; under its own alpha, as it is stored
-  const Pixels object_rgb = request.reference_mask ? on_white(reference) : reference.rgb;
+  const bool as_seen = request.reference_mask && reference.alpha;
+  const Pixels object_on_white = as_seen ? on_white(reference) : Pixels();
+  const Pixels& object_rgb = as_seen ? object_on_white : reference.rgb;
 
   Prepared prepared;
   prepared.window = context_window(tight_box(source_mask), scene.rgb.width, scene.rgb.height, size);
-  auto [picture, mask] = crop_window(on_white(scene), source_mask, prepared.window, size);
+  const Pixels scene_on_white = scene.alpha ? on_white(scene) : Pixels();
+  const Pixels& scene_rgb = scene.alpha ? scene_on_white : scene.rgb;
+  auto [picture, mask] = crop_window(scene_rgb, source_mask, prepared.window, size);
   if (model.diptych()) {
     const Pixels panel = reference_panel(object_rgb, reference_mask, tight_box(mask), size,
                                          model.reference_placement);
