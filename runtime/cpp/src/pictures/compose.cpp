@@ -62,16 +62,17 @@ Pixels compose(const Prepared& prepared, const Pixels& generated, int feather) {
   const Pixels weight = feathered(cropped(prepared.source_mask, area), feather);
 
   Pixels out = prepared.source;
-  std::optional<Pixels> alpha = prepared.alpha;
+  const bool transparent = prepared.alpha.has_value();
+  Pixels alpha = transparent ? *prepared.alpha : Pixels();
   for (int y = 0; y < area.height(); ++y) {
     std::uint8_t* to = out.at(area.y0 + y, area.x0);
     const std::uint8_t* from = edit.at(area.y0 + y - window.y0, area.x0 - window.x0);
-    if (alpha)
-      blend_over(to, alpha->at(area.y0 + y, area.x0), from, weight.at(y, 0), area.width());
+    if (transparent)
+      blend_over(to, alpha.at(area.y0 + y, area.x0), from, weight.at(y, 0), area.width());
     else
       blend(to, from, weight.at(y, 0), area.width());
   }
-  return alpha ? stacked(out, *alpha) : out;
+  return transparent ? stacked(out, alpha) : out;
 }
 
 }  // namespace a2edit
