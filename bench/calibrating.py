@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from a2edit.model.graphs import GraphModule
     from a2edit.model.weightless import Shapes
 
-SIZE = 256  # pixels, at most: a forward's seconds go with its tokens, a layer's weights do not
+# At most, of the whole model: seconds go with tokens, and what layers weigh does not.
+SIZE, TEXT, REFERENCE = 128, 64, 8  # pixels, ids, patches a side
 OWN, FILES = "RssAnon", "RssFile"
 _EVERY = 0.02  # seconds
 
@@ -62,9 +63,27 @@ def peaks() -> Iterator[Peaks]:
 
 
 def smaller(shapes: Shapes) -> Shapes:
-    """The same model at `SIZE`, and one step: no layer's weights change."""
-    mot = shapes.mot
-    return replace(shapes, mot=replace(mot, size=min(mot.size, SIZE), steps=1))
+    """The same model with few tokens and one step: but SigLIP's positions, no weight changes."""
+    mot, vision = shapes.mot, shapes.image_encoder
+    side = min(int(vision["image_size"]), REFERENCE * int(vision["patch_size"]))
+    size, text = min(mot.size, SIZE), min(mot.text_length, TEXT)
+    return replace(
+        shapes,
+        mot=replace(mot, size=size, text_length=text, steps=1),
+        image_encoder={**vision, "image_size": side},
+    )
+
+
+def shallow(shapes: Shapes) -> Shapes:
+    """The same model with one layer of each kind, at its own size: its activations are as large."""
+    one = {"num_layers": 1}
+    return replace(
+        shapes,
+        mot=replace(shapes.mot, steps=1),
+        transformer={**shapes.transformer, **one, "num_single_layers": 1},
+        text_encoder={**shapes.text_encoder, **one},
+        image_encoder={**shapes.image_encoder, "num_hidden_layers": 1},
+    )
 
 
 def run_steps(folder: Path) -> Iterator[tuple[str, Peaks]]:
@@ -72,8 +91,10 @@ def run_steps(folder: Path) -> Iterator[tuple[str, Peaks]]:
 
     Yields:
         (what was done, what it took): opening, the encoders, a traced forward with experts
-        unmerged, one whose inputs are counted, one with every routed linear in INT8.
+        unmerged, one whose inputs are counted, one with every routed linear in INT8, decoding.
     """
+    import torch
+
     from a2edit.calibration.probe import VelocityProbe
     from a2edit.calibration.ranges import recorded
     from a2edit.calibration.samples import encode
@@ -101,6 +122,9 @@ def run_steps(folder: Path) -> Iterator[tuple[str, Peaks]]:
     with peaks() as quantising:
         probe.error(ranges, {0})
     yield "a forward with every routed linear in INT8", quantising
+    with peaks() as decoding, torch.no_grad():
+        graphs["vae_decoder"](*graphs["vae_decoder"].example_inputs())
+    yield "decoding", decoding
 
 
 def _request(graphs: dict[str, GraphModule]) -> dict[str, Tensor]:

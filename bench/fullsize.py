@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 FREE = 15 * 2**30  # bytes of a disk that a case leaves alone
 ROUTES = {"route-int8": "sm80", "route-fp8": "sm89"}
 DENOISERS = {"dit-sm80": "sm80", "dit-sm89": "sm89"}
-STREAMS, CALIBRATION = "streams", "calibration"
+STREAMS = "streams"
+# The whole model on a small canvas, and one layer of each kind at the model's own size.
+CALIBRATIONS = ("calibration", "activations")
 ENCODERS = ("text_encoder", "image_encoder", "pooled_encoder", "vae_encoder", "vae_decoder", "gate")
-DEFAULT = (*DENOISERS, *ENCODERS, STREAMS, *ROUTES, CALIBRATION)
+DEFAULT = (*DENOISERS, *ENCODERS, STREAMS, *ROUTES, *CALIBRATIONS)
 # What T5's matrices cost as constants: 20 GB of memory.
 CONSTANTS = "text_encoder-constants"
 # Graphs that leave open what is usual on a GPU: three sizes, up to four requests a run.
@@ -80,8 +82,8 @@ def run_case(case: str, shapes: Shapes, folder: Path) -> list[Figure]:
     """The figures of one of `CASES`, measured in this process; files are left in `folder`."""
     if case == STREAMS:
         return streams_case(shapes, folder)
-    if case == CALIBRATION:
-        return calibration_case(shapes, folder)
+    if case in CALIBRATIONS:
+        return calibration_case(case, shapes, folder)
     if case in ROUTES:
         return route_case(ROUTES[case], shapes, folder)
     openings = OPENINGS if case in OPENED else NOTHING_OPEN
@@ -178,12 +180,12 @@ def streams_case(shapes: Shapes, folder: Path) -> list[Figure]:
     ]
 
 
-def calibration_case(shapes: Shapes, folder: Path) -> list[Figure]:
-    """The whole model out of its files, as calibration and verification run it, a forward each."""
-    from a2edit.bench.calibrating import FILES, OWN, run_steps, smaller
+def calibration_case(case: str, shapes: Shapes, folder: Path) -> list[Figure]:
+    """A model out of its files, as calibration and verification run it, a forward each."""
+    from a2edit.bench.calibrating import FILES, OWN, run_steps, shallow, smaller
     from a2edit.bench.random_weights import checkpoint_bytes, random_checkpoint
 
-    part = smaller(shapes)
+    part = {"calibration": smaller, "activations": shallow}[case](shapes)
     stored = checkpoint_bytes(part)
     _leave_free(folder, stored)
     random_checkpoint(part, folder / "model")

@@ -42,7 +42,7 @@ def test_what_a_route_is_merged_from_and_a_route(tmp_path: Path) -> None:
 def test_running_the_model_out_of_its_files(tmp_path: Path) -> None:
     rows = _rows(tmp_path, "calibration")
     steps = [name for name in rows if name.endswith(", peak of its own")]
-    assert len(steps) == 5
+    assert len(steps) == 6
     assert all(rows[name] > 100 for name in steps)  # Python and torch at least
     size = checkpoint_bytes(shapes_of("a2edit-mini")) / 1e6
     assert rows["calibration, model"] == pytest.approx(size, rel=1e-4)
