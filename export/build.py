@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from a2edit.export.bundle import Built, Pieces, save_bundle
 from a2edit.export.chain import Chain, Made, Progress
 from a2edit.export.edge import read_graph, weight_set_bytes
+from a2edit.export.plan import check_budget
 from a2edit.export.settings import BuildSettings
 from a2edit.export.source import DIT, GRAPH_NAMES, Source
 from a2edit.export.steps.calibrate import read_metric
@@ -27,6 +28,7 @@ def build(settings: BuildSettings, progress: Progress) -> str:
     Raises:
         CheckpointError: the model is missing or broken.
         DataError: the calibration set or a log is missing, broken or of another checkpoint.
+        RequestError: --routes-budget is below one route's weights.
         TargetError: a target, or this processor, lacks the precision.
         EngineError: a graph cannot be exported or compiled, or an engine is out of tolerance.
     """
@@ -34,6 +36,7 @@ def build(settings: BuildSettings, progress: Progress) -> str:
 
     plans = target_plans(settings)
     source = Source(find_checkpoint(settings.model))
+    check_budget(settings, [choices[0] for choices in plans], source.outline)
     logged = _logged(settings, source, progress)
     chain = Chain(settings.cache, progress, settings.jobs)
     chain.open()

@@ -28,7 +28,7 @@ from a2edit.runtime.errors import EngineError
 from a2edit.runtime.tensors import pick_tensors
 
 # Bytes of inputs and outputs of linears that are held at a time; a full-size one has some 500 MB.
-_AT_ONCE = 1 << 30
+AT_ONCE = 1 << 30
 # What stands between a linear's input and its product, and changes nothing but precision.
 _WRAPPERS = {"Cast", "QuantizeLinear", "DequantizeLinear"}
 _REACHING = _WRAPPERS | {"Transpose", "Unsqueeze"}
@@ -189,7 +189,7 @@ def _without_bias(linear: nn.Module, output: Tensor) -> Tensor:
 def _groups(taps: Sequence[_Tap], tokens: int) -> Iterator[list[_Tap]]:
     total = list(itertools.accumulate(tap.nbytes(tokens) for tap in taps))
     for _, group in itertools.groupby(
-        zip(taps, total, strict=True), key=lambda pair: pair[1] // _AT_ONCE
+        zip(taps, total, strict=True), key=lambda pair: pair[1] // AT_ONCE
     ):
         yield [tap for tap, _ in group]
 

@@ -8,13 +8,20 @@ add to an engine's parameters is a guess, by the number of modules (`_ENGINE`) o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from a2edit.export.held_out import compared_steps
 from a2edit.export.inspect import plain_table
+from a2edit.export.memory import (
+    comparing_bytes,
+    counting_bytes,
+    denoiser_bytes,
+    encoder_bytes,
+    merging_bytes,
+)
 from a2edit.export.settings import BuildSettings
 from a2edit.export.source import DIT, GRAPH_NAMES, Source
 from a2edit.export.steps.calibrate import VERIFY_SAMPLES
@@ -80,8 +87,9 @@ class Plan:
         targets: the first choice of each.
         routes: most routes that will be made.
         items: everything of any size in the bundle.
-        peak: bytes of memory of the build with its compilers, at most.
-        per_job: how many of them each further job of --jobs adds.
+        peak: bytes of memory of the build with its compilers, at most, without pages of files.
+        per_job: how many of them each further job of --jobs adds, at most.
+        read: bytes of the model's files, as much of which stays in memory as there is room.
     """
 
     targets: Sequence[TargetPlan]
@@ -89,6 +97,7 @@ class Plan:
     items: Sequence[Item]
     peak: int
     per_job: int
+    read: int
 
     @property
     def total(self) -> int:
@@ -115,7 +124,8 @@ def plan_build(settings: BuildSettings) -> Plan:
         for name in GRAPH_NAMES
     }
     sets = {variant: set_bytes(outline, how) for variant, how in variants[DIT].items()}
-    routes = route_count(settings, max(sets.values()))
+    least = {variant: least_set_bytes(outline, how) for variant, how in variants[DIT].items()}
+    routes = route_count(settings, max(least.values()))
     shared = shared_specs(outline, source.folder)
     stored = {spec.name: spec.nbytes for spec in shared}
     items = [
@@ -129,8 +139,8 @@ def plan_build(settings: BuildSettings) -> Plan:
         size = _ONNX * len(list(graphs[name].modules()))
         items += [Item("graph", name, variant, 1, size) for variant in found]
     for variant, how in variants[DIT].items():
-        least = least_set_bytes(outline, how) if how.quantised else None
-        items.append(Item("weights", "route", variant, routes, sets[variant], least))
+        fewest = least[variant] if how.quantised else None
+        items.append(Item("weights", "route", variant, routes, sets[variant], fewest))
     items.append(Item("file", "verification/", "", 1, verification_bytes(outline, graphs, routes)))
     engines = []
     for plan in plans:
@@ -145,10 +155,19 @@ def plan_build(settings: BuildSettings) -> Plan:
             extra = sets[policy.variant] if baked else 0
             target = plan.target.name
             engines.append(Item("engine", name, target, routes if baked else 1, size + extra))
-    compiler = int(_COMPILER + _COPIES * max(item.bytes for item in engines))
-    job = max(compiler, 2 * max(sets.values()))
-    peak = int(_LIBRARIES + checkpoint_bytes(outline) + max(sets.values())) + settings.jobs * job
-    return Plan(plans, routes, [*items, *engines], peak, job)
+    largest = max(item.bytes for item in engines)
+    job = max(int(_COMPILER + _COPIES * largest), merging_bytes(outline))
+    side = max([outline.config.size, *settings.sizes])
+    wide = replace(outline, config=replace(outline.config, size=side))
+    steps = (
+        denoiser_bytes(wide) + counting_bytes(outline, settings.samples),
+        encoder_bytes(wide),
+        settings.jobs * job,
+        # Weight sets are files, and stay there.
+        denoiser_bytes(wide) + comparing_bytes(outline) + largest,
+    )
+    read = sum(path.stat().st_size for path in source.folder.rglob("*.safetensors"))
+    return Plan(plans, routes, [*items, *engines], int(_LIBRARIES) + max(steps), job, read)
 
 
 def shared_bytes(specs: Sequence[TensorSpec], *, narrow: bool) -> dict[str, int]:
@@ -205,7 +224,9 @@ def set_bytes(outline: Checkpoint, policy: GraphPolicy) -> int:
 
 
 def least_set_bytes(outline: Checkpoint, policy: GraphPolicy) -> int:
-    """A route's 8-bit weights, at least: which linears keep high precision the build finds out."""
+    """A route's weights, at least: which of 8-bit ones keep high precision the build finds out."""
+    if not policy.quantised:
+        return set_bytes(outline, policy)
     scale = 4 if policy.rest == "fp32" else 2
     return sum(it.out_features * (it.in_features + scale) for it in outline.linears)
 
@@ -233,17 +254,23 @@ def engine_bytes(constants: Constants, policy: GraphPolicy, device: str) -> int:
     return wide * constants.wide + narrow * constants.narrow
 
 
-def checkpoint_bytes(outline: Checkpoint) -> int:
-    """The whole model in fp32, as calibration and verification hold it."""
-    modules = outline.modules().values()
-    return 4 * sum(parameter.numel() for module in modules for parameter in module.parameters())
-
-
 def route_count(settings: BuildSettings, bytes_each: int) -> int:
     """Most routes: a count, what a budget holds, or one a sample where only an error is given."""
     if settings.limit.error is not None:
         return settings.samples
     return min(settings.samples, settings.limit.most(bytes_each))
+
+
+def check_budget(
+    settings: BuildSettings, targets: Sequence[TargetPlan], outline: Checkpoint
+) -> None:
+    """Refuse --routes-budget where not even one route fits, before the calibration set is traced.
+
+    Raises:
+        RequestError: as `RouteLimit.most` does.
+    """
+    if settings.limit.budget is not None:
+        settings.limit.most(max(least_set_bytes(outline, it.denoiser) for it in targets))
 
 
 def print_plan(plan: Plan, console: Console) -> None:
@@ -268,6 +295,7 @@ def print_plan(plan: Plan, console: Console) -> None:
     )
     console.print(
         f"memory: up to {plan.peak / 1e9:,.1f} GB; each further job of --jobs adds up to "
-        f"{plan.per_job / 1e9:,.1f} GB",
+        f"{plan.per_job / 1e9:,.1f} GB. Of the model's {plan.read / 1e9:,.1f} GB of files as much "
+        "stays beside it as there is room for; the rest is read again",
         soft_wrap=True,
     )

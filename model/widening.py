@@ -30,12 +30,21 @@ def widen_while_running(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             module.register_forward_hook(_widened_rows)
-        elif (
-            isinstance(module, _AT_ONCE) or next(module.parameters(recurse=False), None) is not None
-        ):
+        elif _is_widened(module):
             widened = _Widened(module)
             module.register_forward_pre_hook(widened.enter)
             module.register_forward_hook(widened.leave, always_call=True)
+
+
+def widest_bytes(model: nn.Module) -> int:
+    """The most that is widened at a time."""
+    widened = [module for module in model.modules() if _is_widened(module)]
+    return max(sum(4 * it.numel() for it in module.parameters()) for module in widened)
+
+
+def _is_widened(module: nn.Module) -> bool:
+    own = next(module.parameters(recurse=False), None) is not None
+    return not isinstance(module, nn.Embedding) and (own or isinstance(module, _AT_ONCE))
 
 
 def _widened_rows(_module: nn.Module, _inputs: object, rows: Tensor) -> Tensor:

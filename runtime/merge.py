@@ -64,11 +64,11 @@ class RouteMerger:
         "<linear>.scale" float32 or bfloat16 [out] beside it: for int8, of the merged weight times
         "<linear>.smooth" [in], if `source` has that (fp8 has no factors, and may share a bundle
         with int8). `threads` linears are merged at a time
-        (default: one a core, at most 8). Raises BundleError where the file is damaged or does not
+        (`default_threads`). Raises BundleError where the file is damaged or does not
         fit the graph.
         """
         self.entry = entry
-        self.threads = threads or min(8, os.cpu_count() or 1)
+        self.threads = threads or default_threads()
         mapped = map_tensors(source)
         self._memory = mapped.memory
         try:
@@ -116,6 +116,11 @@ class RouteMerger:
         """
         if hasattr(mmap, "MADV_DONTNEED"):
             self._memory.madvise(mmap.MADV_DONTNEED)
+
+
+def default_threads() -> int:
+    """How many linears are merged at a time unless told otherwise: one a core, at most 8."""
+    return min(8, os.cpu_count() or 1)
 
 
 def _linears(
