@@ -100,6 +100,7 @@ def _pieces(steps: Steps, plans: Sequence[Sequence[TargetPlan]]) -> Pieces:
                     engines=engines,
                     graphs=own,
                     shared=shared,
+                    ranges=ranges[plan.denoiser.kind] if plan.denoiser.kind else None,
                 )
                 # What is out of tolerance is accepted where there is nothing else to try.
                 accept = steps.settings.accept_quality and plan is choices[-1]

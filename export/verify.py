@@ -18,6 +18,7 @@ _NAMED = 3
 def check(
     figures: Mapping[str, Figure],
     layers: Sequence[LayerError] = (),
+    alone: Mapping[str, float] | None = None,
     *,
     accept: bool = False,
 ) -> list[str]:
@@ -26,6 +27,7 @@ def check(
     Args:
         figures: by "<graph>" or "route <name>".
         layers: of a denoiser in less than fp32, the largest own errors first.
+        alone: linear → the velocity's relative error that calibration found if it alone is 8 bits.
         accept: go on all the same (--accept-quality).
 
     Returns:
@@ -38,7 +40,7 @@ def check(
     if not failed or accept:
         return failed
     worst = layers[:_NAMED]
-    where = ", ".join(f"{layer.name} ({layer.own:.1e})" for layer in worst)
+    where = ", ".join(_named(layer, (alone or {}).get(layer.name)) for layer in worst)
     lift = " ".join(f"--lift '{layer.name}'" for layer in worst)
     raise EngineError(
         f"the engines do not repeat the model: {'; '.join(failed)}. "
@@ -46,3 +48,9 @@ def check(
         + (f"Keep them in high precision ({lift}), build" if worst else "Build")
         + " with --precision fp32, or take it as it is (--accept-quality)"
     )
+
+
+def _named(layer: LayerError, alone: float | None) -> str:
+    """A layer with its error and what calibration foresaw of it, which is what lifting gains."""
+    foreseen = "" if alone is None else f", by calibration {alone:.1e} of the velocity"
+    return f"{layer.name} ({layer.own:.1e}{foreseen})"

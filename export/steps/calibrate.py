@@ -172,6 +172,12 @@ def read_smooth(folder: Path) -> dict[str, np.ndarray]:
     return load_file(folder / SMOOTH_FILE)
 
 
+def read_alone(folder: Path) -> dict[str, float]:
+    """What each linear that is quantised costs the velocity if it is the only one."""
+    found = read_json(folder / "ranges.json")["quantised"]
+    return {name: float(entry["error_alone"]) for name, entry in found.items()}
+
+
 def read_policy(folder: Path) -> dict[str, Any]:
     """What `EightBitPolicy.to_dict` gave: how each linear is quantised, or why it is not."""
     found: dict[str, Any] = read_json(folder / "ranges.json")

@@ -27,6 +27,7 @@ from a2edit.export.held_out import (
 from a2edit.export.pixels import Pixels
 from a2edit.export.quality import Figure, RouteFigure, graph_figure, route_figure
 from a2edit.export.source import DIT
+from a2edit.export.steps.calibrate import read_alone
 from a2edit.export.steps.runner import is_here, runnable, twin
 from a2edit.export.verify import check
 from a2edit.runtime.engines.base import Engine, WeightSet
@@ -54,6 +55,7 @@ class Verified:
         engines: by graph or "dit.<route>".
         graphs: the target's variants by graph.
         shared: parameters that the graphs point to.
+        ranges: of an 8-bit denoiser; None of another.
     """
 
     samples: Made
@@ -63,6 +65,7 @@ class Verified:
     engines: Mapping[str, Made]
     graphs: Mapping[str, Made]
     shared: Made
+    ranges: Made | None
 
     @property
     def keys(self) -> dict[str, str]:
@@ -95,7 +98,8 @@ def save_verification(
         worst = max(routes, key=lambda route: found[route.name].error)
         layers = _layers(source, plan, worst, made)
     figures: dict[str, Figure] = {**graphs, **{f"route {name}": it for name, it in found.items()}}
-    accepted = check(figures, layers, accept=accept)
+    alone = read_alone(made.ranges.folder) if made.ranges else None
+    accepted = check(figures, layers, alone, accept=accept)
     about: dict[str, Any] = {
         "runner": plan.backend if is_here(plan.target) else "onnxruntime, the same graphs",
         "graphs": {name: figure.to_dict() for name, figure in graphs.items()},

@@ -326,7 +326,8 @@ def test_what_is_out_of_tolerance_is_refused_with_its_layers_or_accepted_and_wri
     shutil.copytree(tiny_settings(bundle).cache, tiny_settings(out).cache)
     options: dict[str, Any] = {"precision": "int8", "routes": 1, "lift": (lifted,)}
     monkeypatch.setitem(policy.LEAST_PSNR_DB, "int8", 99)
-    with pytest.raises(EngineError, match=r"99 dB needed.*errors of their own: .*--lift '"):
+    named = r"errors of their own: \S+ \(\S+, by calibration \S+ of the velocity\), .*--lift '"
+    with pytest.raises(EngineError, match=rf"99 dB needed.*{named}"):
         build(tiny_settings(out, **options), Silent())
     assert not out.exists()
     build(tiny_settings(out, **options, accept_quality=True), Silent())
