@@ -37,7 +37,7 @@ def save_page(
     sample = RouteSample(found.tables, found.categories)
     tables = np.stack([route.table for route in routes])
     page = RoutesPage(
-        name=source.checkpoint.config.name,
+        name=source.config.name,
         routes=routes,
         report=route_report(tables, sample, read_metric(metric), tolerance),
         tolerance=tolerance,
