@@ -91,12 +91,14 @@ class VaeDecoderGraph(GraphModule):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
         self.vae, self.shapes = checkpoint.vae, _Shapes(checkpoint)
+        self.diptych = checkpoint.config.layout == "diptych"
 
     def forward(self, latents: Tensor) -> Tensor:
         """latents fp32 [B, h, w, 64] → u8 [B, S, S, 3]."""
-        _, rows, columns, _ = latents.shape
-        # the target is a square at the right
-        sample = decode_latents(self.vae, unpack(latents[:, :, columns - rows :]))
+        if self.diptych:  # the target is the square at the right
+            _, rows, columns, _ = latents.shape
+            latents = latents[:, :, columns - rows :]
+        sample = decode_latents(self.vae, unpack(latents))
         levels = ((sample / 2 + 0.5).clamp(0, 1) * 255).round()
         return levels.permute(0, 2, 3, 1).to(torch.uint8)
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from a2edit.export.build import build
 from a2edit.export.chain import Silent
+from a2edit.export.edge import graph_spec
 from a2edit.export.held_out import BUNDLED_SAMPLES, read_held_out
+from a2edit.export.onnx_export import onnx_from_module
+from a2edit.export.openings import Openings
 from a2edit.export.settings import BuildSettings
+from a2edit.export.weights import shared_parameters
+from a2edit.model.graphs import make_graphs
+from a2edit.model.weightless import fake_checkpoint, shapes_of, without_weights
 from a2edit.runtime.batch import edits_by_route
 from a2edit.runtime.bundle import Bundle, open_bundle
 from a2edit.runtime.editor import Conditioned, Editor, Progress
@@ -147,6 +155,26 @@ def test_a_batch_is_its_samples(opened: Bundle) -> None:
         for place, sample in enumerate(samples):
             one = denoise(engine, sample.feeds, noise[place, None], levels)
             np.testing.assert_allclose(both[place, None], one, rtol=1e-3, atol=1e-4)
+
+
+def test_where_the_canvas_is_a_square_graphs_are_open_too() -> None:
+    shapes = shapes_of("flux-fill")
+    tiny = replace(
+        shapes,
+        transformer={**shapes.transformer, "num_layers": 1, "num_single_layers": 1},
+        text_encoder={**shapes.text_encoder, "num_layers": 1},
+        image_encoder={**shapes.image_encoder, "num_hidden_layers": 1},
+    )
+    assert tiny.mot.layout == "redux"
+    with without_weights():
+        checkpoint = fake_checkpoint(tiny, torch.float32)
+    shared, openings = shared_parameters(checkpoint), Openings((256, 512, 1024), 4)
+    routed = [f"{linear.name}.weight" for linear in checkpoint.linears]
+    for name, graph in make_graphs(checkpoint).items():
+        model = onnx_from_module(graph, shared, routed if name == "dit" else (), openings)
+        (output,) = graph_spec(model, len(graph.input_names)).outputs
+        assert output.shape[0] == -1, name
+        assert len(openings.profiles(graph)) == (3 if graph.picture_dims else 1)
 
 
 def test_refusals(tiny_settings: Callable[..., BuildSettings], tmp_path: Path) -> None:
