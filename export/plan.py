@@ -141,7 +141,9 @@ def plan_build(settings: BuildSettings) -> Plan:
     for variant, how in variants[DIT].items():
         fewest = least[variant] if how.quantised else None
         items.append(Item("weights", "route", variant, routes, sets[variant], fewest))
-    items.append(Item("file", "verification/", "", 1, verification_bytes(outline, graphs, routes)))
+    sizes = sorted({outline.config.size, *settings.sizes})
+    verification = verification_bytes(outline, graphs, routes, sizes)
+    items.append(Item("file", "verification/", "", 1, verification))
     engines = []
     for plan in plans:
         for name, policy in plan.policies.items():
@@ -150,15 +152,15 @@ def plan_build(settings: BuildSettings) -> Plan:
             if plan.target.device == "cpu":
                 size += _ENGINE * len(list(graphs[name].modules()))
             else:
-                size += int(_KERNELS.get(name, _OTHER_KERNELS))
+                tuned = len(sizes) if graphs[name].picture_dims else 1
+                size += tuned * int(_KERNELS.get(name, _OTHER_KERNELS))
             baked = name == DIT and settings.materialise == "baked"
             extra = sets[policy.variant] if baked else 0
             target = plan.target.name
             engines.append(Item("engine", name, target, routes if baked else 1, size + extra))
     largest = max(item.bytes for item in engines)
     job = max(int(_COMPILER + _COPIES * largest), merging_bytes(outline))
-    side = max([outline.config.size, *settings.sizes])
-    wide = replace(outline, config=replace(outline.config, size=side))
+    wide = replace(outline, config=outline.config.at(sizes[-1]))
     steps = (
         denoiser_bytes(wide) + counting_bytes(outline, settings.samples),
         encoder_bytes(wide),
@@ -231,20 +233,23 @@ def least_set_bytes(outline: Checkpoint, policy: GraphPolicy) -> int:
     return sum(it.out_features * (it.in_features + scale) for it in outline.linears)
 
 
-def verification_bytes(outline: Checkpoint, graphs: Mapping[str, GraphModule], routes: int) -> int:
+def verification_bytes(
+    outline: Checkpoint, graphs: Mapping[str, GraphModule], routes: int, sizes: Sequence[int]
+) -> int:
     """Held-out requests, what torch makes of them on every route, examples of every graph."""
-    config = outline.config
-    (height, width), reference = config.canvas, outline.reference_size
-    latents, *context = graphs[DIT].example_inputs()
-    picture = 3 * config.size**2
-    sample = 4 * sum(it.numel() for it in context) + 4 * height * width + 3 * reference**2
-    points = len(compared_steps(config.steps))
-    truth = points * 2 * latents.nbytes + picture
-    examples = sum(
-        tensor.nbytes for name in graphs if name != DIT for tensor in graphs[name].example_inputs()
-    )
-    outputs = 4 * sum(it.numel() for it in context) + picture
-    return VERIFY_SAMPLES * (sample + routes * truth) + examples + outputs
+    config, total = outline.config, 0
+    others = [graph for name, graph in graphs.items() if name != DIT]
+    for size in sizes:
+        height, width = config.at(size).canvas
+        latents, *context = graphs[DIT].example_inputs(size=size)
+        told = 4 * sum(it.numel() for it in context)
+        picture = 3 * size**2
+        sample = told + 4 * height * width + 3 * outline.reference_size**2
+        truth = len(compared_steps(config.steps)) * 2 * latents.nbytes + picture
+        total += (VERIFY_SAMPLES if size == config.size else 1) * (sample + routes * truth)
+        examples = sum(it.nbytes for graph in others for it in graph.example_inputs(size=size))
+        total += examples + told + picture
+    return total
 
 
 def engine_bytes(constants: Constants, policy: GraphPolicy, device: str) -> int:

@@ -16,6 +16,7 @@ from a2edit.export.edge import graph_spec
 from a2edit.export.held_out import BUNDLED_SAMPLES, read_held_out
 from a2edit.export.onnx_export import onnx_from_module
 from a2edit.export.openings import Openings
+from a2edit.export.plan import plan_build
 from a2edit.export.settings import BuildSettings
 from a2edit.export.weights import shared_parameters
 from a2edit.model.graphs import make_graphs
@@ -36,19 +37,19 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def opened(
+def opened_settings(
     tiny_settings: Callable[..., BuildSettings], tmp_path_factory: pytest.TempPathFactory
-) -> Bundle:
+) -> BuildSettings:
     """Three sizes, up to four requests a run."""
-    out = tmp_path_factory.mktemp("open") / "tiny"
+    out, chosen = tmp_path_factory.mktemp("open") / "tiny", {"sizes": OTHERS, "batch": 4}
+    return tiny_settings(out, target="cpu,sm80,sm89", precision="auto", routes=2, **chosen)
+
+
+@pytest.fixture(scope="module")
+def opened(opened_settings: BuildSettings) -> Bundle:
     with tiny_is_large():
-        build(
-            tiny_settings(
-                out, sizes=OTHERS, batch=4, target="cpu,sm80,sm89", precision="auto", routes=2
-            ),
-            Silent(),
-        )
-    return open_bundle(out)
+        build(opened_settings, Silent())
+    return open_bundle(opened_settings.out)
 
 
 def test_the_edge_says_what_is_open(opened: Bundle) -> None:
@@ -59,6 +60,16 @@ def test_the_edge_says_what_is_open(opened: Bundle) -> None:
             assert all(part.shape[0] == -1 for part in (*entry.inputs, *entry.outputs))
     (dit,) = {entry.inputs[:2] for entry in opened.manifest.graphs["dit"].values()}
     assert [part.shape for part in dit] == [(-1, -1, -1, 64), (-1, -1, -1, 320)]
+
+
+def test_its_size_was_foretold(opened_settings: BuildSettings, opened: Bundle) -> None:
+    files = {name: entry.bytes for name, entry in opened.manifest.files.items()}
+    plan = plan_build(opened_settings)
+    for prefix, kind in (("verification/", "file"), ("engines/", "engine")):
+        made = sum(size for name, size in files.items() if name.startswith(prefix))
+        named = [it for it in plan.items if it.kind == kind]
+        foretold = sum(it.total for it in named if kind == "engine" or it.name == prefix)
+        assert foretold == pytest.approx(made, rel=0.25), prefix
 
 
 def test_every_target_is_verified_at_every_size(opened: Bundle) -> None:
