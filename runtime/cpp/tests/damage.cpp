@@ -1,5 +1,8 @@
-// a2edit_damage FOLDER COUNT SEED: decodes COUNT damaged copies of every file of FOLDER. Each gives a
-// picture or a request error; anything else ends the process. Prints how many came of each.
+// a2edit_damage FOLDER COUNT SEED: reads COUNT damaged copies of every file of FOLDER, pictures and
+// tokenizers (.json). Each is read, or refused by an error that is no bug of ours; anything else
+// ends the process. Prints how many came of each.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -12,6 +15,7 @@
 
 #include "src/core/error.hpp"
 #include "src/pictures/images.hpp"
+#include "src/text/tokenizer.hpp"
 
 namespace {
 
@@ -86,12 +90,30 @@ void mend(Bytes& bytes) {
   }
 }
 
+// Tokenizers are read from files alone.
+void read_tokenizer(const Bytes& bytes) {
+  const auto path =
+      std::filesystem::temp_directory_path() / ("a2edit_damage." + std::to_string(getpid()));
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+  try {
+    const a2edit::PromptTokenizer tokenizer(path.string(), 24, 0);
+    tokenizer.encode(
+        "A red-and-white caf\u00e9 cup, it's 12 cm <|endoftext|> <extra_id_0>\n \u4e2d\u6587");
+  } catch (...) {
+    std::filesystem::remove(path);
+    throw;
+  }
+  std::filesystem::remove(path);
+}
+
 }  // namespace
 
 int main(int count, char** words) {
   if (count != 4) return std::fprintf(stderr, "give a folder, a count and a seed\n"), 2;
   Damage damage(static_cast<unsigned>(std::atoi(words[3])));
-  int decoded = 0, refused = 0;
+  int read = 0, refused = 0;
   for (const auto& entry : std::filesystem::directory_iterator(words[1])) {
     std::ifstream file(entry.path(), std::ios::binary);
     const Bytes whole((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
@@ -100,13 +122,16 @@ int main(int count, char** words) {
       Bytes bytes = damage(whole);
       if (png && copy % 2) mend(bytes);
       try {
-        a2edit::decode_picture(bytes.data(), bytes.size(), "image");
-        ++decoded;
+        if (entry.path().extension() == ".json")
+          read_tokenizer(bytes);
+        else
+          a2edit::decode_picture(bytes.data(), bytes.size(), "image");
+        ++read;
       } catch (const a2edit::Error& error) {
-        if (error.kind() != a2edit::ErrorKind::request) throw;
+        if (error.kind() == a2edit::ErrorKind::internal) throw;
         ++refused;
       }
     }
   }
-  std::printf("%d %d\n", decoded, refused);
+  std::printf("%d %d\n", read, refused);
 }

@@ -1,0 +1,20 @@
+// What is done to a text before it is cut: the "normalizer" of a tokenizer.json.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "src/text/config.hpp"
+
+namespace a2edit {
+
+using Rewrite = std::function<std::string(const std::string&)>;
+
+// In their order; none where `config` is null. Throws BadTokenizer.
+std::vector<Rewrite> normalizers_of(const Config& config);
+
+// What one after the other makes of a text.
+std::string rewritten(std::string text, const std::vector<Rewrite>& rewrites);
+
+}  // namespace a2edit
