@@ -214,6 +214,7 @@ PROBE int probe_prepare(const char* layout, const char* placement, int64_t size,
     model.layout = layout;
     model.reference_placement = placement;
     model.size = static_cast<int>(size);
+    model.sizes = {model.size};
     model.reference_size = static_cast<int>(reference_size);
     const Prepared prepared = prepare(request, model);
     numbers(prepared.window, out);

@@ -63,7 +63,7 @@ Pixels cut(const Pixels& picture, const Box& window, bool edge) {
 }  // namespace
 
 Prepared prepare(const Request& request, const ModelSpec& model) {
-  const int size = request.size.value_or(model.size);
+  const int size = model.chosen(request.size);
   Picture scene = load_picture(request.image, "image");
   Pixels source_mask = region_of(request, scene);
   const Picture reference = load_picture(request.reference, "reference");
