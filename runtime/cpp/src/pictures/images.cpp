@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <memory>
 #include <new>
+#include <system_error>
 
 #include "src/core/error.hpp"
 #include "src/core/repr.hpp"
@@ -83,14 +84,15 @@ std::vector<std::uint8_t> file_bytes(const std::string& path, const std::string&
                                                              &std::fclose);
   if (!file && (errno == ENOENT || errno == ENOTDIR))
     fail_request(name + " does not exist: check the path");
-  if (!file) fail_request(name + " cannot be read: " + std::strerror(errno));
+  if (!file) fail_request(name + " cannot be read: " + std::generic_category().message(errno));
   std::vector<std::uint8_t> bytes;
   std::size_t done = 0;
   do {
     bytes.resize(std::max<std::size_t>(1 << 20, 2 * done));
     done += std::fread(bytes.data() + done, 1, bytes.size() - done, file.get());
   } while (done == bytes.size());
-  if (std::ferror(file.get())) fail_request(name + " cannot be read: " + std::strerror(errno));
+  if (std::ferror(file.get()))
+    fail_request(name + " cannot be read: " + std::generic_category().message(errno));
   bytes.resize(done);
   return bytes;
 }

@@ -86,10 +86,10 @@ class Reader {
     jpeg_.metadata.icc.clear();
     if (profile_parts_[0].size() < 14) throw Unidentified("index out of range");
     if (static_cast<std::uint8_t>(profile_parts_[0][13]) == profile_parts_.size())
-      for (const std::string& part : profile_parts_)
-        jpeg_.metadata.icc.insert(jpeg_.metadata.icc.end(),
-                                  part.begin() + std::min<std::ptrdiff_t>(14, part.size()),
-                                  part.end());
+      for (const std::string& part : profile_parts_) {
+        const ByteView body = ByteView(part).slice(14, part.size());
+        jpeg_.metadata.icc.insert(jpeg_.metadata.icc.end(), body.data, body.data + body.size);
+      }
     profile_parts_.clear();
   }
 

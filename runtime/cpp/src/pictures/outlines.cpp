@@ -94,7 +94,7 @@ Bools filled(const Bools& line, const Touches& touches) {
     const int radius = std::max(1, rounded(size * share / 2));
     const Bools canvas = padded(line, 2 * radius + 1);
     const Bools inside = dilate(enclosed(dilate(canvas, radius)), radius);
-    const Bools closed = with_holes_filled(either(line, inner(inside, 2 * radius + 1)));
+    Bools closed = with_holes_filled(either(line, inner(inside, 2 * radius + 1)));
     if (is_outline(line, closed)) return closed;
   }
   return closed_by_edges(line, plain, touches);

@@ -11,7 +11,7 @@ namespace a2edit {
 namespace {
 
 // A text or profile may become this large, and all texts together 64 times as much.
-constexpr std::size_t kMostText = 1024 * 1024;
+constexpr std::size_t kMostText = std::size_t{1} << 20U;
 // Pillow reads pixels in blocks of this many bytes.
 constexpr std::size_t kReadBlock = 65536;
 

@@ -63,8 +63,9 @@ class Coefficients {
     std::vector<double> exact(static_cast<std::size_t>(most_));
     for (int index = 0; index < to; ++index) {
       const double centre = (index + 0.5) * scale;
-      const int first = std::max(static_cast<int>(centre - support + 0.5), 0);
-      const int count = std::min(static_cast<int>(centre + support + 0.5), from) - first;
+      const double low = centre - support + 0.5, high = centre + support + 0.5;
+      const int first = std::max(static_cast<int>(low), 0);
+      const int count = std::min(static_cast<int>(high), from) - first;
       double sum = 0.0;
       for (int tap = 0; tap < count; ++tap) {
         exact[tap] = filter.weight((tap + first - centre + 0.5) * inverse);

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <random>
+#include <system_error>
 
 #include "src/core/error.hpp"
 #include "src/core/repr.hpp"
@@ -63,7 +63,8 @@ bool is_folder(const Path& path, const std::string& role) {
   struct stat found {};
   if (::stat(path.text.c_str(), &found) == 0) return S_ISDIR(found.st_mode);
   if (errno != ENOENT && errno != ENOTDIR && errno != EBADF && errno != ELOOP)
-    fail_request(role + " " + repr(path.text) + " cannot be written: " + std::strerror(errno));
+    fail_request(role + " " + repr(path.text) +
+                 " cannot be written: " + std::generic_category().message(errno));
   return false;
 }
 
@@ -102,7 +103,7 @@ void save_picture(const Pixels& picture, const std::vector<std::uint8_t>& icc,
   if (whole && std::rename(temporary.c_str(), path.text.c_str()) == 0) return;
   if (whole) problem = errno;
   std::remove(temporary.c_str());
-  fail_request("cannot write " + repr(path.text) + ": " + std::strerror(problem));
+  fail_request("cannot write " + repr(path.text) + ": " + std::generic_category().message(problem));
 }
 
 }  // namespace a2edit

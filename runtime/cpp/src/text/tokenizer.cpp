@@ -1,10 +1,10 @@
 #include "src/text/tokenizer.hpp"
 
 #include <cerrno>
-#include <cstring>
 #include <fstream>
 #include <map>
 #include <sstream>
+#include <system_error>
 
 #include "src/core/error.hpp"
 #include "src/core/repr.hpp"
@@ -83,7 +83,8 @@ std::string contents(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
   if (file) text << file.rdbuf();
-  if (!file || !text) throw BadTokenizer(errno ? std::strerror(errno) : "it is empty");
+  if (!file || !text)
+    throw BadTokenizer(errno ? std::generic_category().message(errno) : "it is empty");
   return text.str();
 }
 
