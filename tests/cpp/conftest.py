@@ -29,7 +29,15 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "runtime" / "cpp"
 BUILD = ROOT / "build" / "cpp"
 # In the order of ErrorKind, src/core/error.hpp.
-KINDS = (RequestError, BundleError, TargetError, EngineError, DeviceMemoryError, AssertionError)
+KINDS = (
+    RequestError,
+    BundleError,
+    TargetError,
+    EngineError,
+    DeviceMemoryError,
+    AssertionError,  # a bug of ours
+    AssertionError,  # cancelled, which no call of Python is
+)
 
 
 def _neighbour(path: Path) -> Any:
@@ -52,12 +60,12 @@ class Probe:
     """Functions of tests/probe_*.cpp: 0 is success, 1 + ErrorKind a failure with a message."""
 
     def __init__(self, library: Path) -> None:
-        self._library = ctypes.CDLL(str(library))
-        self._library.probe_message.restype = ctypes.c_char_p
+        self.library = ctypes.CDLL(str(library))
+        self.library.probe_message.restype = ctypes.c_char_p
 
     def message(self) -> str:
         """What the last function left: an error's text, or its answer where that is a text."""
-        text: bytes = self._library.probe_message()
+        text: bytes = self.library.probe_message()
         return text.decode()
 
     def made(self, index: int = 0) -> NDArray[np.uint8]:
@@ -74,7 +82,7 @@ class Probe:
         Texts and paths go as bytes with an end, arrays as pointers, ints as int64, floats as
         double.
         """
-        status = getattr(self._library, f"probe_{function}")(*map(_argument, given))
+        status = getattr(self.library, f"probe_{function}")(*map(_argument, given))
         if status:
             raise KINDS[status - 1](self.message())
 

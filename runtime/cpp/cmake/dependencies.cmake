@@ -25,3 +25,8 @@ print(p.Path(u.find_spec('openvino').origin).parent / 'cmake', end='')"
   endif()
 endif()
 find_package(OpenVINO REQUIRED COMPONENTS Runtime)
+
+# Where an installed library finds OpenVINO: -DA2EDIT_INSTALL_RPATH= (empty) where it is shipped beside.
+get_target_property(runtime openvino::runtime IMPORTED_LOCATION_RELEASE)
+get_filename_component(runtime "${runtime}" DIRECTORY)
+set(A2EDIT_INSTALL_RPATH "${runtime}" CACHE STRING "Folders of libraries, besides the library's own")

@@ -13,6 +13,7 @@ enum class ErrorKind {
   engine,         // an engine that failed to compile or run
   device_memory,  // an engine that does not fit
   internal,       // a bug of ours
+  cancelled,      // the host's progress callback said so
 };
 
 // A message says what failed, what was given, what is allowed and what to do, in the words of the

@@ -1,0 +1,79 @@
+// What every backend offers (runtime/engines/base.py).
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "src/core/tensor.hpp"
+#include "src/core/weight_set.hpp"
+
+namespace a2edit {
+
+// The edge of a graph; see GraphEntry.
+struct GraphSpec {
+  std::string name;
+  std::vector<TensorSpec> inputs, outputs, weights, parameters;
+};
+
+// A graph compiled for a device. Public functions check, private ones work. One thread at a time.
+// It keeps the arrays that are bound to it alive, and returns arrays that nothing writes to again.
+class Engine {
+ public:
+  explicit Engine(GraphSpec spec) : spec_(std::move(spec)) {}
+  virtual ~Engine() = default;
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  const GraphSpec& spec() const { return spec_; }
+
+  // Give the engine its parameters; once, before it runs. They are kept, and not copied.
+  void feed(const Arrays& parameters);
+
+  // Make `weights` the routed weights of the following runs, without a copy if possible.
+  void bind(const SharedWeights& weights);
+
+  // Let go of the bound weights, so that their memory can be freed; nothing if none are.
+  void unbind();
+
+  // Compute every output from every input; the results are fresh arrays. Throws an engine Error.
+  Arrays run(const Arrays& inputs);
+
+ private:
+  virtual void bind_arrays(const Arrays& arrays) = 0;
+  virtual void unbind_arrays() = 0;  // of the weights; parameters are bound again with the next set
+  virtual Arrays run_arrays(const Arrays& inputs) = 0;
+
+  GraphSpec spec_;
+  SharedWeights bound_;
+  Arrays parameters_;
+};
+
+// What makes engines of one kind.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // What a blob must have been compiled by to be loaded.
+  virtual std::string version() const = 0;
+
+  // Load what the build wrote; the caller has checked that the version is this one.
+  virtual std::unique_ptr<Engine> from_blob(GraphSpec spec, const std::string& path,
+                                            const std::string& precision) const = 0;
+
+  // Whether graphs can be compiled here, and one compiled here and now.
+  virtual bool compiles() const = 0;
+  virtual std::unique_ptr<Engine> from_onnx(GraphSpec spec, const std::string& path,
+                                            const std::string& precision) const = 0;
+};
+
+// The backend of a name such as "openvino"; none where this library was built without it.
+const Backend* backend_of(const std::string& name);
+
+// The names of those that it was built with.
+std::vector<std::string> backends_built();
+
+// Each lives as long as the process.
+const Backend& openvino_backend();
+
+}  // namespace a2edit

@@ -1,0 +1,181 @@
+#include "src/engines/pool.hpp"
+
+#include <algorithm>
+
+#include "src/core/error.hpp"
+#include "src/core/repr.hpp"
+#include "src/engines/targets.hpp"
+
+namespace a2edit {
+namespace {
+
+// Every backend that a bundle can be run by, by some host; the first two on a processor.
+const std::vector<std::string> modules = {"openvino",         "onnxruntime",  "onnxruntime-cuda",
+                                          "onnxruntime-tensorrt", "tensorrt_rtx", "tensorrt"};
+
+bool on_cpu(const std::string& backend) { return backend == "openvino" || backend == "onnxruntime"; }
+
+std::string graph_name(const std::string& engine) { return engine.substr(0, engine.find('.')); }
+
+void check_choice(const std::string& device, const std::string& backend) {
+  if (device != "cpu" && device != "cuda")
+    fail_target("device " + repr(device) + " is unknown: use cpu or cuda");
+  const bool known = std::find(modules.begin(), modules.end(), backend) != modules.end();
+  if (backend != "auto" && !known)
+    fail_target("engine " + repr(backend) + " is unknown: use auto, " + joined(modules));
+  if (backend == "auto" || on_cpu(backend) == (device == "cpu")) return;
+  std::vector<std::string> fitting;
+  for (const std::string& name : modules)
+    if (on_cpu(name) == (device == "cpu")) fitting.push_back(name);
+  std::sort(fitting.begin(), fitting.end());
+  fail_target("engine " + repr(backend) + " does not run on the device " + repr(device) +
+              ": use auto, " + joined(fitting) + ", or another --device");
+}
+
+// Which of the bundle's targets a device is.
+std::string target_for(const Bundle& bundle, const std::string& device) {
+  std::vector<std::string> held;
+  for (const auto& [name, engines] : bundle.manifest.engines)
+    if (device_of(name) == device) held.push_back(name);
+  if (held.empty()) {
+    const std::string names = joined(bundle.manifest.engines.sorted_names());
+    fail_target(repr(bundle.folder) + " has no engines for the device " + repr(device) +
+                "; it has some for " + (names.empty() ? "nothing" : names) +
+                ": build with another --target, or give another --device");
+  }
+  if (device == "cuda")
+    fail_target(
+        "this library runs engines on a processor only: use --device cpu with a bundle that has "
+        "cpu engines, or the Python runtime");
+  return held.front();
+}
+
+}  // namespace
+
+EnginePool::EnginePool(const Bundle& bundle, const std::string& device,
+                       const std::string& backend)
+    : bundle_(bundle) {
+  check_choice(device, backend);
+  target_ = target_for(bundle, device);
+  entries_ = bundle.manifest.engines.find(target_);
+  if (entries_->empty())
+    fail_bundle(repr(bundle.folder) + " has no engine for " + repr(std::string(denoiser_name)) +
+                ": " + rebuild);
+  backend_name_ = backend == "auto" ? entries_->begin()->second.backend : backend;
+  if (std::find(modules.begin(), modules.end(), backend_name_) == modules.end())
+    fail_target("the bundle's engines are for " + repr(backend_name_) +
+                ", which this a2edit does not know: use --engine " + joined(modules, " or "));
+  backend_ = backend_of(backend_name_);
+  if (!backend_)
+    fail_target("this library was built without the engine " + repr(backend_name_) + ": use " +
+                joined(backends_built(), " or ") + ", or the Python runtime");
+  entry_of(denoiser_name);
+}
+
+void EnginePool::open_all() {
+  for (const auto& [name, variants] : bundle_.manifest.graphs)
+    if (name != denoiser_name || !baked()) get(name);
+}
+
+Engine& EnginePool::get(const std::string& name) {
+  std::unique_ptr<Engine>& engine = engines_[name];
+  if (!engine) {
+    std::unique_ptr<Engine> fresh = opened(name);
+    const std::vector<TensorSpec>& parameters = fresh->spec().parameters;
+    if (!parameters.empty()) fresh->feed(bundle_.parameters(parameters));
+    engine = std::move(fresh);
+  }
+  return *engine;
+}
+
+WeightSource EnginePool::static_weights() const {
+  if (baked()) return {[](const RoutePlan& plan) { return WeightSet{plan.route, {}, {}}; }, 0};
+  const std::string variant = entry_of(denoiser_name).variant;
+  return {[this, variant](const RoutePlan& plan) { return bundle_.weight_set(plan.route, variant); },
+          set_bytes()};
+}
+
+std::optional<WeightSource> EnginePool::merged_weights() const {
+  if (!bundle_.manifest.merge) return std::nullopt;
+  const MergeEntry& entry = *bundle_.manifest.merge;
+  const auto merger = std::make_shared<const RouteMerger>(bundle_.path(entry.file), entry,
+                                                          graph_of(denoiser_name).weights);
+  return WeightSource{
+      [merger](const RoutePlan& plan) { return merger->merge(plan.table, plan.route); },
+      set_bytes()};
+}
+
+Engine& EnginePool::denoiser(const RouteChoice& choice) {
+  if (baked() && choice.plan.supply == Supply::built)
+    return get(std::string(denoiser_name) + "." + choice.plan.route);
+  Engine& engine = get(denoiser_name);
+  engine.bind(choice.weights);
+  if (bound_ && bound_ != choice.weights) bound_->rest();
+  bound_ = choice.weights;
+  return engine;
+}
+
+void EnginePool::release(const SharedWeights& weights) {
+  if (weights != bound_) return;
+  bound_ = nullptr;
+  const auto engine = engines_.find(denoiser_name);
+  if (engine != engines_.end() && engine->second) engine->second->unbind();
+}
+
+std::unique_ptr<Engine> EnginePool::opened(const std::string& name) {
+  const std::string kind = graph_name(name);
+  const GraphEntry& graph = graph_of(kind);
+  GraphSpec spec{name, graph.inputs, graph.outputs, graph.weights, graph.parameters};
+  const EngineEntry* entry = entries_->find(name);
+  if (entry && loadable(*entry)) {
+    if (entry->materialise == "baked") spec.weights.clear();
+    return backend_->from_blob(std::move(spec), bundle_.path(entry->file), entry->precision);
+  }
+  if (entry && entry->backend == backend_name_) {
+    const std::string made = entry->file + " was compiled by " + entry->backend + " " +
+                             entry->version + ", here is " + backend_->version();
+    if (!backend_->compiles())
+      fail_target(made + ": install that version, or build the bundle again");
+    warnings_.push_back(made + ": compiling its graph instead");
+  }
+  return backend_->from_onnx(std::move(spec), bundle_.path(graph.file), entry_of(kind).precision);
+}
+
+// What the bundle says of a graph here; the engines of a baked denoiser agree.
+const EngineEntry& EnginePool::entry_of(const std::string& graph) const {
+  for (const auto& [name, entry] : *entries_)
+    if (graph_name(name) == graph) return entry;
+  fail_bundle(repr(bundle_.folder) + " has no engine for " + repr(graph) + ": " + rebuild);
+}
+
+const GraphEntry& EnginePool::graph_of(const std::string& name) const {
+  const Table<GraphEntry>* variants = bundle_.manifest.graphs.find(name);
+  if (!variants)
+    fail_bundle(repr(bundle_.folder) + " has no graph " + repr(name) + "; it has " +
+                joined(bundle_.manifest.graphs.sorted_names()));
+  return *variants->find(entry_of(name).variant);
+}
+
+bool EnginePool::loadable(const EngineEntry& entry) const {
+  return entry.backend == backend_name_ && entry.version == backend_->version();
+}
+
+// Whether every route has an engine of its own, the weights constant.
+bool EnginePool::baked() const {
+  const std::string own = std::string(denoiser_name) + ".";
+  bool any = false;
+  for (const auto& [name, entry] : *entries_) {
+    if (name.rfind(own, 0) != 0) continue;
+    if (!loadable(entry)) return false;
+    any = true;
+  }
+  return any;
+}
+
+std::uint64_t EnginePool::set_bytes() const {
+  std::uint64_t sum = 0;
+  for (const TensorSpec& spec : graph_of(denoiser_name).weights) sum += spec.nbytes();
+  return sum;
+}
+
+}  // namespace a2edit

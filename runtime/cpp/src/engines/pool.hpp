@@ -1,0 +1,70 @@
+// The engines of a bundle, opened once and kept (runtime/engines/pool.py).
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "src/core/bundle.hpp"
+#include "src/core/merge.hpp"
+#include "src/core/routing.hpp"
+#include "src/engines/engine.hpp"
+
+namespace a2edit {
+
+constexpr const char* denoiser_name = "dit";
+
+// Opens the graphs of `bundle` for a device, by a backend. "auto" loads the engines that the bundle
+// holds for the device. With another version of their backend the bundle's graphs are compiled here
+// instead. One thread at a time.
+class EnginePool {
+ public:
+  // The bundle must outlive the pool. Throws a target Error.
+  EnginePool(const Bundle& bundle, const std::string& device, const std::string& backend);
+
+  // Open what every edit needs, so that the edits' own times are pure.
+  void open_all();
+
+  // The engine of a graph, opened at the first call.
+  Engine& get(const std::string& name);
+
+  // The weights that a route is bound by; none where its engine holds them.
+  WeightSource static_weights() const;
+
+  // Weights for any table, merged from the experts; none where the bundle has none.
+  std::optional<WeightSource> merged_weights() const;
+
+  // The engine that runs `choice`: the route's own, or the shared one with it bound. The shared one
+  // of a baked bundle is compiled here, at the first route that is merged.
+  Engine& denoiser(const RouteChoice& choice);
+
+  // Unbind `weights` if they are bound, so that nothing here keeps them in memory.
+  void release(const SharedWeights& weights);
+
+  const std::string& target() const { return target_; }
+  const std::string& backend_name() const { return backend_name_; }
+
+  // What was compiled here because the bundle's engines are of another version.
+  const std::vector<std::string>& warnings() const { return warnings_; }
+
+ private:
+  std::unique_ptr<Engine> opened(const std::string& name);
+  const EngineEntry& entry_of(const std::string& graph) const;
+  const GraphEntry& graph_of(const std::string& name) const;
+  bool loadable(const EngineEntry& entry) const;
+  bool baked() const;
+  std::uint64_t set_bytes() const;
+
+  const Bundle& bundle_;
+  std::string target_;
+  const Table<EngineEntry>* entries_ = nullptr;
+  std::string backend_name_;
+  const Backend* backend_ = nullptr;
+  std::map<std::string, std::unique_ptr<Engine>> engines_;
+  SharedWeights bound_;  // by the shared denoiser
+  std::vector<std::string> warnings_;
+};
+
+}  // namespace a2edit
