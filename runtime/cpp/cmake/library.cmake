@@ -5,6 +5,10 @@ add_library(a2edit SHARED src/editor.cpp src/c_api.cpp)
 add_library(a2edit::a2edit ALIAS a2edit)
 target_link_libraries(a2edit PRIVATE a2edit_options ${A2EDIT_PARTS})
 target_compile_definitions(a2edit PRIVATE A2EDIT_BUILDING A2EDIT_VERSION="${PROJECT_VERSION}")
+# templates of the standard library would be exported too, and meet those of other libraries
+set(exports ${CMAKE_CURRENT_SOURCE_DIR}/cmake/exports.map)
+target_link_options(a2edit PRIVATE "LINKER:--version-script=${exports}")
+set_target_properties(a2edit PROPERTIES LINK_DEPENDS ${exports})
 target_compile_features(a2edit INTERFACE cxx_std_17)
 target_include_directories(a2edit INTERFACE $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/include>
                                             $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)

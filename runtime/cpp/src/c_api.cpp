@@ -1,14 +1,16 @@
 // The C edge: values in, values out, no exception past it.
+#include "a2edit/a2edit.h"
+
 #include <algorithm>
 #include <cstring>
+#include <iterator>
+#include <memory>
 #include <new>
 
-#include "a2edit/a2edit.h"
 #include "src/core/error.hpp"
-#include "src/core/repr.hpp"
+#include "src/core/sampler.hpp"
 #include "src/editor.hpp"
 #include "src/pictures/boxes.hpp"
-#include "src/core/sampler.hpp"
 
 struct a2edit_error {
   a2edit_error_kind kind;

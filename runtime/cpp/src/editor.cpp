@@ -1,8 +1,8 @@
 #include "src/editor.hpp"
 
 #include <cstdio>
+#include <tuple>
 
-#include "src/core/sampler.hpp"
 #include "src/pictures/compose.hpp"
 #include "src/pictures/prepare.hpp"
 #include "src/request.hpp"
@@ -37,9 +37,7 @@ EditResult Editor::edit(const Request& request, const Progress& progress) {
   PromptIds ids;
   bool cut = false;
   const Prepared prepared = clock("prepare", [&] {
-    Request sized = request;
-    sized.size = manifest().model.chosen(request.size);
-    Prepared laid_out = prepare(sized, manifest().model);
+    Prepared laid_out = prepare(request, manifest().model);
     std::tie(ids.text, cut) = text_.encode(request.prompt);
     ids.pooled = pooled_.encode(request.prompt).first;
     return laid_out;

@@ -11,8 +11,8 @@
  * several edits at a time while nobody changes it; a result belongs to one thread at a time.
  *
  * Structs begin with `struct_size`: set it to sizeof of the struct, and everything that is not used
- * to 0 (`a2edit_options options = {sizeof options};` does both). So a program that was compiled with
- * an older header works with a newer library.
+ * to 0 (`a2edit_options options = {.struct_size = sizeof options};` does both). So a program that was
+ * compiled with an older header works with a newer library.
  *
  * Texts are UTF-8 and end with a 0; paths are bytes as the system has them.
  */

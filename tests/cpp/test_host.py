@@ -1,0 +1,110 @@
+"""The library as a host has it: installed, found by another project, edits as Python's."""
+
+import json
+import re
+import shutil
+import subprocess
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from a2edit import Editor, EditRequest
+from a2edit.runtime.manifest import canonical_hash, file_bytes
+
+PROJECT = Path(__file__).parent / "project"
+
+
+def command(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def programs(cpp_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another project's programs, built against an installed library that was moved since."""
+    folder = tmp_path_factory.mktemp("host")
+    for words in (
+        ("cmake", "--install", cpp_build, "--prefix", folder / "installed"),
+        ("mv", folder / "installed", folder / "moved"),
+        ("cmake", "-G", "Ninja", "-S", PROJECT, "-B", folder / "build",
+         f"-DCMAKE_PREFIX_PATH={folder / 'moved'}"),
+        ("cmake", "--build", folder / "build"),
+    ):  # fmt: skip
+        done = command(*words)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "build"
+
+
+@pytest.fixture(scope="session")
+def byte_bundle(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with a byte-level tokenizer, such as published models bring."""
+    folder = tmp_path_factory.mktemp("bytes") / "bundle"
+    shutil.copytree(bundle, folder)
+    vocabulary = {"[PAD]": 0, "a": 1, "r": 2, "e": 3, "d": 4, "\u0120": 5, "ed": 6}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [("e", "d")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    content = json.loads((folder / "manifest.json").read_bytes())
+    for name in ("tokenizer/text.json", "tokenizer/pooled.json"):
+        tokenizer.save(str(folder / name))
+        data = (folder / name).read_bytes()
+        content["files"][name] = {"sha256": sha256(data).hexdigest(), "bytes": len(data)}
+    content["bundle_hash"] = canonical_hash(content)
+    (folder / "manifest.json").write_bytes(file_bytes(content))
+    return folder
+
+
+def test_the_header_is_c99(programs: Path) -> None:
+    done = command(programs / "version")
+    assert done.returncode == 0, done
+    assert "bundle 'nowhere' does not exist: build one with" in done.stdout
+
+
+def test_the_headers_functions_are_exported_and_nothing_else(cpp_build: Path) -> None:
+    library = cpp_build / "liba2edit.so"
+    listed = command("nm", "-D", "--defined-only", "--format=just-symbols", library)
+    header = (PROJECT.parents[2] / "runtime/cpp/include/a2edit/a2edit.h").read_text()
+    declared = set(re.findall(r"\b(a2edit_\w+)\(", header))
+    assert set(listed.stdout.split()) == declared
+
+
+@pytest.mark.parametrize(("threads", "edits"), [(1, 2), (4, 2)])
+def test_edits_are_pythons(
+    programs: Path, byte_bundle: Path, pictures: Path, tmp_path: Path, threads: int, edits: int
+) -> None:
+    given = [pictures / name for name in ("scene.png", "mask.png", "red.png")]
+    done = command(programs / "edits", byte_bundle, *given, tmp_path / "x", threads, edits)
+    assert done.returncode == 0, done.stderr
+    with Editor.open(byte_bundle) as editor:
+        for seed in range(threads * edits):
+            result = editor.edit(
+                EditRequest(
+                    image=given[0],
+                    mask=given[1],
+                    reference=given[2],
+                    seed=seed,
+                    steps=2,
+                    prompt="a red",
+                )
+            )
+            with Image.open(tmp_path / f"x{seed}.png") as found:
+                np.testing.assert_array_equal(np.asarray(found), np.asarray(result.image))
+                assert found.info == result.text()
+
+
+def test_a_refusal_is_pythons(
+    programs: Path, byte_bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    shutil.copy(pictures / "red.png", tmp_path / "mask.png")
+    given = [pictures / "scene.png", tmp_path / "mask.png", pictures / "red.png"]
+    done = command(programs / "edits", byte_bundle, *given, tmp_path / "x", 1, 1)
+    assert done.returncode == 2
+    with (
+        Editor.open(byte_bundle) as editor,
+        pytest.raises(ValueError, match="is 40x40") as expected,
+    ):
+        editor.edit(EditRequest(image=given[0], mask=given[1], reference=given[2]))
+    assert done.stderr == f"error: {expected.value}\n"
+    assert not list(tmp_path.glob("x*"))
