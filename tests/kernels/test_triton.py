@@ -1,0 +1,192 @@
+"""The Triton kernels: computed in the interpreter, compiled for every kind of GPU, run on one.
+
+`triton_checks.py` compares with numpy, in processes of its own; here are those processes, and what
+compilers say of the kernels at the full model's sizes.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("Triton comes for Linux only", allow_module_level=True)
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
+from triton.compiler import ASTSource
+
+from a2edit.kernels.triton import merge_quantize
+from a2edit.kernels.triton.modulate_norm import modulate_norm_kernel
+from a2edit.kernels.triton.qk_norm_rope import qk_norm_rope_kernel
+from a2edit.kernels.triton.quantize_activation import (
+    quantize_activation_kernel,
+    warps_for,
+)
+
+CHECKS = Path(__file__).with_name("triton_checks.py")
+CAPABILITIES = (80, 89, 90, 120)
+# Of one program without asking for more, on all of them; and registers of a multiprocessor.
+SHARED_BYTES, REGISTERS = 48 * 1024, 65536
+
+
+def checked(environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CHECKS)]
+    done = subprocess.run(
+        command,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert re.search(r"\d\d passed", done.stdout), done.stdout
+
+
+def test_the_interpreter_computes_what_numpy_does() -> None:
+    checked({"TRITON_INTERPRET": "1"})
+
+
+@pytest.mark.gpu
+def test_the_gpu_computes_what_numpy_does() -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch was built without CUDA")
+    checked({"TRITON_INTERPRET": "0"})
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A kernel with its types and constants, as a full-size step would launch it."""
+
+    kernel: Any
+    types: dict[str, str]
+    constants: dict[str, Any]
+    warps: int
+
+    def compiled(self, capability: int) -> Any:
+        names = self.kernel.arg_names
+        assert set(names) == set(self.types) | set(self.constants)
+        signature = {name: self.types.get(name, "constexpr") for name in names}
+        # As at a launch: addresses and sizes of the full model are multiples of 16.
+        sixteens: dict[tuple[int, ...], Any] = {
+            (place,): [["tt.divisibility", 16]]
+            for place, name in enumerate(names)
+            if signature[name] not in {"constexpr", "fp32"} and name != "heads"
+        }
+        source = ASTSource(self.kernel, signature, self.constants, sixteens)
+        options = {"num_warps": self.warps, "enable_fp_fusion": True}
+        return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+
+
+def merging(fp8: bool, phase: int) -> Variant:
+    return Variant(
+        merge_quantize.merge_quantize_kernel,
+        {
+            **dict.fromkeys(("base", "A", "B"), "*bf16"),
+            **dict.fromkeys(("weights", "smooth"), "*fp32"),
+            "levels": "*u8" if fp8 else "*i8",
+            "scales": "*bf16",
+            "workspace": "*i32",
+            **dict.fromkeys(("out", "inner"), "i32"),
+            "factor": "fp32",
+        },
+        {
+            "EXPERTS": 8,
+            "RANK": 32,
+            "RANK_BLOCK": 32,
+            "FP8": fp8,
+            "SMOOTH": not fp8,
+            "WIDEN": False,
+            "PHASE": phase,
+            "ROWS": merge_quantize.ROWS,
+            "COLUMNS": merge_quantize.COLUMNS,
+        },
+        merge_quantize.WARPS,
+    )
+
+
+def tokenwise(kernel: Any, more: dict[str, str], channels: int, fp8: bool) -> Variant:
+    types = {"x": "*bf16", **more, "levels": "*u8" if fp8 else "*i8", "scales": "*fp32"}
+    block = triton.next_power_of_2(channels)
+    constants = {"BLOCK": block, "FP8": fp8, "PER_TOKEN": True}
+    return Variant(kernel, types | {"channels": "i32"}, constants, warps_for(channels))
+
+
+MODULATION = {"shift": "*bf16", "scale": "*bf16", "epsilon": "fp32"}
+ROTATION = Variant(
+    qk_norm_rope_kernel,
+    {
+        **dict.fromkeys(("q", "k", "q_weight", "k_weight", "q_out", "k_out"), "*bf16"),
+        **dict.fromkeys(("cosines", "sines"), "*fp32"),
+        **dict.fromkeys(("heads", "stride", "out_stride"), "i32"),
+        "epsilon": "fp32",
+    },
+    {"HEADS": 32, "D": 128},
+    4,
+)
+VARIANTS = {
+    "merge_quantize": lambda fp8: merging(fp8, merge_quantize.ONE_PASS.value),
+    "merge_quantize-maxima": lambda fp8: merging(fp8, merge_quantize.MAXIMA.value),
+    "quantize_activation": lambda fp8: tokenwise(quantize_activation_kernel, {}, 15360, fp8),
+    "modulate_norm": lambda fp8: tokenwise(modulate_norm_kernel, MODULATION, 3072, fp8),
+    "qk_norm_rope": lambda fp8: ROTATION,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Kernels are compiled here and now, not taken from an earlier run's cache."""
+    with triton.knobs.cache.scope():
+        triton.knobs.cache.dir = str(tmp_path_factory.mktemp("triton"))
+        yield
+
+
+def assembled(ptx: str, capability: int, folder: Path) -> str:
+    """What ptxas, which comes with Triton, says of registers and spills."""
+    target = re.search(r"^\.target (\w+)", ptx, re.MULTILINE)
+    assert target
+    assert target[1].startswith(f"sm_{capability}")
+    file = folder / "kernel.ptx"
+    file.write_text(ptx, encoding="utf-8")
+    command = [
+        get_ptxas(capability).path,
+        "-v",
+        "--gpu-name",
+        target[1],
+        str(file),
+        "-o",
+        os.devnull,
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_cubins_fit_their_gpu(name: str, capability: int, tmp_path: Path) -> None:
+    fp8 = capability >= 89
+    compiled = VARIANTS[name](fp8).compiled(capability)
+    assert compiled.asm["cubin"].startswith(b"\x7fELF")
+    ptx = compiled.asm["ptx"]
+    assert ".e4m3" not in ptx, "conversion is ours on every GPU"
+    said = assembled(ptx, capability, tmp_path)
+    assert "0 bytes spill stores, 0 bytes spill loads" in said, said
+    assert compiled.metadata.shared <= SHARED_BYTES
+    if name == "merge_quantize":
+        assert "mma" in ptx, "products must run on tensor cores"
+        used = re.search(r"Used (\d+) registers", said)
+        assert used
+        threads = merge_quantize.WARPS * 32
+        assert int(used[1]) * threads * merge_quantize.RESIDENT <= REGISTERS
+
+
+def test_fp8_compiles_where_there_is_no_fp8() -> None:
+    """Weights in E4M3 may be made on an A100 for another GPU: integers are enough."""
+    assert VARIANTS["merge_quantize"](True).compiled(80).asm["cubin"]
