@@ -6,16 +6,18 @@ import shutil
 import subprocess
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from a2edit import Editor, EditRequest
 from a2edit.runtime.manifest import canonical_hash, file_bytes
 
 PROJECT = Path(__file__).parent / "project"
+EDIT = {"image": "scene", "mask": "mask", "reference": "red"}
 
 
 def command(*words: object) -> subprocess.CompletedProcess[str]:
@@ -108,3 +110,26 @@ def test_a_refusal_is_pythons(
         editor.edit(EditRequest(image=given[0], mask=given[1], reference=given[2]))
     assert done.stderr == f"error: {expected.value}\n"
     assert not list(tmp_path.glob("x*"))
+
+
+def test_the_command_lines_edit_is_pythons(
+    cpp_build: Path, byte_bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {name: pictures / f"{file}.png" for name, file in EDIT.items()}
+    options = [word for name, path in given.items() for word in (f"--{name}", path)]
+    out = tmp_path / "edit.png"
+    program = cpp_build / "host" / "a2edit-host"
+    done = command(
+        program, "--bundle", byte_bundle, *options, "--prompt=red", "--seed=5", "--out", out
+    )
+    assert done.returncode == 0, done.stderr
+    with Editor.open(byte_bundle) as editor:
+        result = editor.edit(EditRequest(**given, prompt="red", seed=5))
+    image = Image.open(out)
+    assert isinstance(image, PngImagePlugin.PngImageFile)
+    assert image.text == result.text()
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(result.image))
+    told = f"{out}: route {result.route} ({result.supply}), predicted error"
+    assert done.stdout.startswith(
+        f"{told} {result.predicted_error:.2%}, seed 5, {result.steps} steps,"
+    )
