@@ -1,10 +1,11 @@
 """The C++ host's own tests, and the texts of its messages."""
 
 import subprocess
+import unicodedata
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 
@@ -23,8 +24,11 @@ def test_its_units_pass(cpp_build: Path) -> None:
 @given(data=st.one_of(st.text().map(str.encode), st.binary()))
 def test_texts_are_quoted_as_python_quotes_them(probe: Any, data: bytes) -> None:
     """Also those that are no UTF-8, as names of files need not be."""
+    text = data.decode(errors="surrogateescape")
+    # what a newer Unicode has given a character to since is for Python not to be printed
+    assume("Cn" not in map(unicodedata.category, text))
     probe("repr_text", data, len(data))
-    assert probe.message() == repr(data.decode(errors="surrogateescape"))
+    assert probe.message() == repr(text)
 
 
 @given(number=st.floats())
