@@ -233,6 +233,9 @@ class Editor:
     ) -> list[Any]:
         """The results of `edit` in the order of `requests`, each route bound once a window.
 
+        Where the bundle's engines take several requests a run, those of one route, size and number
+        of steps are painted together.
+
         `on_result(index, result)` is called as they finish, which is another order. All results
         are held for the list: for very many requests take `a2edit.runtime.batch.edits_by_route`.
 

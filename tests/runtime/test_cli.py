@@ -161,6 +161,7 @@ CASES = [
     (["--box", "1,2,3"], "box '1,2,3' is not x0,y0,x1,y1"),
     (["--box", "9,9,9,20"], "box"),
     (["--steps", "0"], "steps must be between 1 and 1000, got 0"),
+    (["--size", "48"], "size 48 is none that this bundle was built for; it has 32: take one of"),
     (["--steps", "many"], "'many' is not a valid integer"),
     (["--seed", "-1"], "seed must be between"),
     (["--out", "nowhere/out.png"], "the folder 'nowhere' does not exist"),
