@@ -6,11 +6,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from a2edit.bench import latency as latencies
 from a2edit.bench.experts_command import experts
 from a2edit.bench.export_command import export
 from a2edit.bench.flow_command import flow
 from a2edit.bench.fullsize_command import fullsize
-from a2edit.bench.latency import Plan, measure
 from a2edit.bench.options import results_option
 from a2edit.bench.precision_command import precision
 from a2edit.bench.quality.command import quality
@@ -44,9 +44,9 @@ def latency(
 ) -> None:
     """Warm edits interleaved with the torch reference's, cold start, peak memory."""
     console = Console()
-    plan = Plan(bundle=bundle, model=model, baked=baked, rounds=rounds, steps=steps)
+    plan = latencies.Plan(bundle=bundle, model=model, baked=baked, rounds=rounds, steps=steps)
     with console.status("starting") as status:
-        rows = measure(plan, status.update)
+        rows = latencies.measure(plan, status.update)
     append_rows(results / "latency.csv", rows)
     console.print(_table(rows))
     console.print(f"appended to {results / 'latency.csv'}")
@@ -109,6 +109,35 @@ def switching(
     append_rows(results / "switching.csv", rows)
     console.print(_table(rows))
     console.print(f"appended to {results / 'switching.csv'}")
+
+
+@main.command(cls=Command)
+@_bundle
+@results_option("hosts.csv")
+@click.option(
+    "--build",
+    type=click.Path(path_type=Path),
+    default=Path("build/cpp"),
+    show_default=True,
+    help="The folder that the C++ host was built in.",
+)
+@click.option("--rounds", type=click.IntRange(min=3), default=15, show_default=True)
+@click.option("--many", type=click.IntRange(min=10), default=500, show_default=True,
+              help="Edits in one process, over which memory is watched.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(min=1), help="Default: the bundle's.")
+def hosts(
+    bundle: Path, results: Path, build: Path, rounds: int, many: int, steps: int | None
+) -> None:
+    """The C++ host beside the Python runtime: warm edits, cold start, memory."""
+    from a2edit.bench.hosts import Plan, measure
+
+    console = Console()
+    plan = Plan(bundle=bundle, build=build, rounds=rounds, many=many, steps=steps)
+    with console.status("starting") as status:
+        rows = measure(plan, status.update)
+    append_rows(results / "hosts.csv", rows)
+    console.print(_table(rows))
+    console.print(f"appended to {results / 'hosts.csv'}")
 
 
 @main.command(cls=Command)

@@ -9,10 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
@@ -23,10 +23,12 @@ from a2edit.bench.reference import peft_reference, torch_reference
 from a2edit.bench.rows import Row, Setup
 from a2edit.bench.timed import open_timed
 from a2edit.runtime.errors import EngineError
+from a2edit.runtime.request import EditRequest
 
 CASE = "diver"  # of the held-out cases
 WARM_UP = 2
 COLD_RUNS = 3
+PYTHON_HOST = "from a2edit.runtime.cli import main; main()"
 
 Note = Callable[[str], None]
 
@@ -67,7 +69,7 @@ def measure(plan: Plan, note: Note) -> list[Row]:
     editor.close()
 
     with tempfile.TemporaryDirectory() as folder:
-        request = _write_request(case, steps, Path(folder))
+        request = write_request(case, steps, Path(folder))
         note(f"cold start, {COLD_RUNS} processes")
         cold = [_cold_start(plan.bundle, request) for _ in range(COLD_RUNS)]
         rows.append(setup.row("engine, process to file", "s", cold))
@@ -83,8 +85,14 @@ def measure(plan: Plan, note: Note) -> list[Row]:
     return rows
 
 
+class Host(Protocol):
+    """Whatever edits; what comes back is not looked at."""
+
+    def edit(self, request: EditRequest) -> object: ...
+
+
 def interleaved(
-    sides: dict[str, Edits], case: Case, steps: int, rounds: int, clock: Callable[[], float]
+    sides: Mapping[str, Host], case: Case, steps: int, rounds: int, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
     """Seconds of each side's edits: every round runs all sides once on the same request."""
     seconds: dict[str, list[float]] = {side: [] for side in sides}
@@ -106,7 +114,7 @@ def _own_share(editor: Edits, spent: list[float], case: Case, steps: int, seed: 
     return 100 * (whole - engines) / engines
 
 
-def _write_request(case: Case, steps: int, folder: Path) -> Path:
+def write_request(case: Case, steps: int, folder: Path) -> Path:
     """The request as files, for processes that must not draw it themselves."""
     paths = {name: str(folder / f"{name}.png") for name in ("image", "mask", "reference")}
     case.scene.save(paths["image"])
@@ -120,15 +128,17 @@ def _write_request(case: Case, steps: int, folder: Path) -> Path:
 
 def _cold_start(bundle: Path, request: Path) -> float:
     """Seconds from starting a2edit-run to its file being there."""
-    asked: dict[str, Any] = json.loads(request.read_text(encoding="utf-8"))
-    out = request.with_name("edit.png")
-    out.unlink(missing_ok=True)
-    code = "from a2edit.runtime.cli import main; main()"
-    options = {**asked, "bundle": bundle, "out": out}
-    flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    command = edit_command([sys.executable, "-c", PYTHON_HOST], bundle, request)
     start = time.perf_counter()
-    _run([sys.executable, "-c", code, *flags])
+    _run(command)
     return time.perf_counter() - start
+
+
+def edit_command(host: list[str], bundle: Path, request: Path) -> list[str]:
+    """One edit by a host's command line; its output is edit.png beside the request."""
+    asked: dict[str, Any] = json.loads(request.read_text(encoding="utf-8"))
+    options = {**asked, "bundle": bundle, "out": request.with_name("edit.png")}
+    return [*host, *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
 
 
 def _worker(kind: str, model: str, request: Path) -> dict[str, float]:

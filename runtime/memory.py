@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 
 def peak_resident_mb() -> float:
@@ -19,10 +20,10 @@ def peak_resident_mb() -> float:
     return used / 1e6 if sys.platform == "darwin" else used * 1024 / 1e6
 
 
-def status_mb(field: str) -> float | None:
-    """A figure of Linux's /proc/self/status in MB, such as VmRSS; None on other systems."""
+def status_mb(field: str, process: int | Literal["self"] = "self") -> float | None:
+    """A figure of a process's status on Linux in MB, such as VmRSS; None where there is none."""
     try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     found = next((line.split()[1] for line in lines if line.startswith(f"{field}:")), None)

@@ -30,22 +30,9 @@ from a2edit.runtime.compose import compose
 from a2edit.runtime.manifest import read_manifest
 from a2edit.runtime.masks import boxes_mask
 from a2edit.runtime.prepare import prepare
+from tests.acceptance.conftest import run_command
 
 pytestmark = pytest.mark.slow
-
-
-def _command(name: str, *options: object) -> None:
-    code = f"from a2edit.{name}.cli import main; main()"
-    command = [sys.executable, "-c", code, *map(str, options)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("bundle") / "a2edit-mini"
-    _command("export", "engines", "--model", "a2edit-mini", "--out", out, "--precision", "fp32")
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +124,7 @@ def test_a_seed_is_a_picture_in_any_process(
     options = [part for name, path in request_files.items() for part in (f"--{name}", path)]
     for name, seed in (("first", 7), ("again", 7), ("other", 8)):
         out = tmp_path / f"{name}.png"
-        _command("runtime", *options, "--bundle", bundle, "--seed", seed, "--out", out)
+        run_command("runtime", *options, "--bundle", bundle, "--seed", seed, "--out", out)
     first = (tmp_path / "first.png").read_bytes()
     assert first == (tmp_path / "again.png").read_bytes()
     pictures = [np.asarray(Image.open(tmp_path / f"{name}.png")) for name in ("first", "other")]
