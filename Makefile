@@ -1,6 +1,6 @@
 # make demo is the whole thing: environment, engines from the embedded model, edits, a page to look at.
 .DEFAULT_GOAL := help
-.PHONY: help setup cpp-setup cpp demo test check format bench clean
+.PHONY: help setup cpp-setup cpp ship demo test check format bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -49,6 +49,13 @@ cpp-setup: ## what the C++ host is built from, where this is Debian or Ubuntu
 
 cpp: setup cpp-setup ## the C++ host, in build/cpp, and its unit tests
 	cd runtime/cpp && cmake --preset default && cmake --build --preset default && ctest --preset default
+
+ship: cpp ## one folder that edits without Python, build/ship: C++ host, OpenVINO, the embedded model's bundle
+	@test -f $(BUNDLE)/manifest.json || $(BIN)/a2edit-build engines --model a2edit-mini --out $(BUNDLE)
+	rm -rf build/ship
+	cmake --install build/cpp --component ship --prefix build/ship
+	cp -r $(BUNDLE) build/ship/bundle
+	@du -sh build/ship
 
 test: setup cpp-setup ## the tests, of the C++ host too
 	$(BIN)/pytest -q

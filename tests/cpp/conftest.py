@@ -8,12 +8,14 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from a2edit.runtime.errors import (
     A2EditError,
@@ -24,6 +26,7 @@ from a2edit.runtime.errors import (
     TargetError,
 )
 from a2edit.runtime.images import load_picture
+from a2edit.runtime.manifest import canonical_hash, file_bytes
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "runtime" / "cpp"
@@ -171,3 +174,25 @@ def same_picture(probe: Probe, tmp_path_factory: pytest.TempPathFactory) -> Call
         return "ok"
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def byte_bundle(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny bundle with a byte-level tokenizer, such as published models bring."""
+    folder = tmp_path_factory.mktemp("bytes") / "bundle"
+    shutil.copytree(bundle, folder)
+    vocabulary = {"[PAD]": 0, "a": 1, "r": 2, "e": 3, "d": 4, "\u0120": 5, "ed": 6}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [("e", "d")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    content = json.loads((folder / "manifest.json").read_bytes())
+    for name in ("tokenizer/text.json", "tokenizer/pooled.json"):
+        tokenizer.save(str(folder / name))
+        data = (folder / name).read_bytes()
+        content["files"][name] = {"sha256": sha256(data).hexdigest(), "bytes": len(data)}
+    content["bundle_hash"] = canonical_hash(content)
+    (folder / "manifest.json").write_bytes(file_bytes(content))
+    return folder
+
+
+def command(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)

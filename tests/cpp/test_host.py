@@ -1,27 +1,19 @@
 """The library as a host has it: installed, found by another project, edits as Python's."""
 
-import json
 import re
 import shutil
-import subprocess
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 from a2edit import Editor, EditRequest
-from a2edit.runtime.manifest import canonical_hash, file_bytes
+from tests.cpp.conftest import command
 
 PROJECT = Path(__file__).parent / "project"
 EDIT = {"image": "scene", "mask": "mask", "reference": "red"}
-
-
-def command(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="session")
@@ -38,24 +30,6 @@ def programs(cpp_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = command(*words)
         assert done.returncode == 0, done.stdout + done.stderr
     return folder / "build"
-
-
-@pytest.fixture(scope="session")
-def byte_bundle(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny bundle with a byte-level tokenizer, such as published models bring."""
-    folder = tmp_path_factory.mktemp("bytes") / "bundle"
-    shutil.copytree(bundle, folder)
-    vocabulary = {"[PAD]": 0, "a": 1, "r": 2, "e": 3, "d": 4, "\u0120": 5, "ed": 6}
-    tokenizer = Tokenizer(models.BPE(vocabulary, [("e", "d")]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    content = json.loads((folder / "manifest.json").read_bytes())
-    for name in ("tokenizer/text.json", "tokenizer/pooled.json"):
-        tokenizer.save(str(folder / name))
-        data = (folder / name).read_bytes()
-        content["files"][name] = {"sha256": sha256(data).hexdigest(), "bytes": len(data)}
-    content["bundle_hash"] = canonical_hash(content)
-    (folder / "manifest.json").write_bytes(file_bytes(content))
-    return folder
 
 
 def test_the_header_is_c99(programs: Path) -> None:

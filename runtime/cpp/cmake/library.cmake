@@ -17,6 +17,9 @@ target_include_directories(a2edit INTERFACE $<BUILD_INTERFACE:${CMAKE_CURRENT_SO
 set_target_properties(a2edit PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION 1
                                         INSTALL_RPATH "$ORIGIN;${A2EDIT_INSTALL_RPATH}")
 
+# RPATH, not RUNPATH: it holds for what its libraries need in turn, such as ICU's own data.
+target_link_options(a2edit PRIVATE -Wl,--disable-new-dtags)
+
 install(TARGETS a2edit EXPORT a2editTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY include/a2edit DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/a2edit)

@@ -7,9 +7,7 @@
 # library that those need but what each Linux has: the C and C++ run times.
 set(ship COMPONENT ship EXCLUDE_FROM_ALL)
 install(TARGETS a2edit LIBRARY DESTINATION lib NAMELINK_SKIP ${ship})
-if(TARGET a2edit-host)
-  install(TARGETS a2edit-host RUNTIME DESTINATION bin ${ship})
-endif()
+install(TARGETS a2edit-host RUNTIME DESTINATION bin ${ship})
 
 get_target_property(runtime openvino::runtime IMPORTED_LOCATION_RELEASE)
 get_filename_component(folder "${runtime}" DIRECTORY)
@@ -17,6 +15,14 @@ file(GLOB parts "${folder}/libopenvino_intel_cpu_plugin.so" "${folder}/libopenvi
      "${folder}/libopenvino_onnx_frontend.so.*")
 install(FILES ${parts} DESTINATION lib ${ship})
 
+# No path of this machine, and no symbols for debugging.
+install(CODE "
+  set(library \"\${CMAKE_INSTALL_PREFIX}/lib/$<TARGET_FILE_NAME:a2edit>\")
+  set(host \"\${CMAKE_INSTALL_PREFIX}/bin/$<TARGET_FILE_NAME:a2edit-host>\")
+  file(RPATH_SET FILE \"\${library}\" NEW_RPATH \"\\\$ORIGIN\")
+  execute_process(COMMAND ${CMAKE_STRIP} --strip-unneeded \"\${library}\" \"\${host}\"
+                  COMMAND_ERROR_IS_FATAL ANY)
+" ${ship})
 install(CODE "
   file(GET_RUNTIME_DEPENDENCIES
     LIBRARIES \"$<TARGET_FILE:a2edit>\" ${parts}
