@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from triton.backends.nvidia.compiler import get_ptxas
 from triton.compiler import ASTSource
 
 from a2edit.kernels.triton import merge_quantize
-from a2edit.kernels.triton.modulate_norm import modulate_norm_kernel
+from a2edit.kernels.triton.modulate_norm import modulate_norm, modulate_norm_kernel
 from a2edit.kernels.triton.qk_norm_rope import qk_norm_rope_kernel
 from a2edit.kernels.triton.quantize_activation import (
+    quantize_activation,
     quantize_activation_kernel,
     warps_for,
 )
@@ -60,6 +62,43 @@ def test_the_gpu_computes_what_numpy_does() -> None:
     if not torch.cuda.is_available():
         pytest.skip("this torch was built without CUDA")
     checked({"TRITON_INTERPRET": "0"})
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["merge_quantize", "quantize_activation", "modulate_norm"])
+def test_a_gpu_is_kept_busy_moving_bytes(
+    name: str, record_property: Callable[[str, object], None]
+) -> None:
+    """At the full model's sizes, against a copy of as many bytes."""
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch was built without CUDA")
+    rows, columns = (12288, 3072) if name == "merge_quantize" else (5337, 3072)
+    half = {"device": "cuda", "dtype": torch.bfloat16}
+    x = torch.randn(rows, columns, **half)
+    levels = torch.empty(rows, columns, device="cuda", dtype=torch.uint8)
+    scales = torch.empty(rows, device="cuda")
+    A, B = torch.randn(3, 32, columns, **half), torch.randn(3, rows, 32, **half)
+    weights, vector = torch.rand(3, device="cuda"), torch.randn(columns, **half)
+    words = merge_quantize.workspace_size(rows)
+    space = torch.empty(words, device="cuda", dtype=torch.int32)
+    processors = torch.cuda.get_device_properties(0).multi_processor_count
+    calls: dict[str, Callable[[], None]] = {
+        "merge_quantize": lambda: merge_quantize.merge_quantize(
+            x, A, B, weights, levels, scales, space, scale=1.0, fp8=True, processors=processors
+        ),
+        "quantize_activation": lambda: quantize_activation(x, levels, scales, fp8=True),
+        "modulate_norm": lambda: modulate_norm(x, vector, vector, levels, scales, fp8=True),
+    }
+    nbytes = x.nbytes + levels.nbytes
+    source = torch.empty(nbytes // 2, device="cuda", dtype=torch.uint8)
+    target = torch.empty_like(source)
+    kernel, copy = (
+        nbytes / triton.testing.do_bench(call) * 1e3
+        for call in (calls[name], lambda: target.copy_(source))
+    )
+    record_property("bytes per second, of a copy too", (kernel, copy))
+    assert kernel >= 0.7 * copy
 
 
 @dataclass(frozen=True, slots=True)
