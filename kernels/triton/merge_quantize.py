@@ -129,7 +129,8 @@ def merge_quantize(
     """W⁰ + Σ w_i · scale · B_i A_i, times `smooth`, in 8 bits: `merge_weight`, `quantise_rows`.
 
     Sums are in fp32, products of bfloat16 and float16 are exact; the order of summing is not the
-    reference's, so a value that lies near a tie may be one level away from it.
+    reference's, so a value that lies near a tie may be one level away from it. A GPU must run one
+    merge at a time (one stream): programs wait for each other, and two merges' could for ever.
 
     Args:
         base: W⁰ [out, in]; read once, never written.
