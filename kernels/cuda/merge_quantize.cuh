@@ -23,7 +23,7 @@ template <class Stored>
 struct TensorCores {
   using Element = Stored;
   using Sum =
-      nvcuda::wmma::fragment<nvcuda::wmma::accumulator, sum_side, sum_side, tile_depth, float>;
+      nvcuda::wmma::fragment<nvcuda::wmma::accumulator, sum_side, sum_side, sum_side, float>;
 
   static __device__ float value(__nv_bfloat16 x) { return __bfloat162float(x); }
   static __device__ float value(__half x) { return __half2float(x); }
@@ -37,8 +37,8 @@ struct TensorCores {
   static __device__ void multiply(Sum& sum, const Element* high, int high_stride,
                                   const Element* low, int low_stride) {
     using namespace nvcuda::wmma;
-    fragment<matrix_a, sum_side, sum_side, tile_depth, Element, row_major> left;
-    fragment<matrix_b, sum_side, sum_side, tile_depth, Element, row_major> right;
+    fragment<matrix_a, sum_side, sum_side, sum_side, Element, row_major> left;
+    fragment<matrix_b, sum_side, sum_side, sum_side, Element, row_major> right;
     load_matrix_sync(left, high, high_stride);
     load_matrix_sync(right, low, low_stride);
     mma_sync(sum, left, right, sum);
@@ -79,21 +79,21 @@ __global__ void __launch_bounds__(block_threads, 2)
   Step::draw(board, shared, thread);
   __syncthreads();
   const Step tile(merge, board, shared);
+  Factors<Element> factors;
+  Turn turn = tile.active({0, 0});
+  if (tile.left(turn)) tile.fetch(thread, turn, factors);
   tile.read_base(thread);
   __syncthreads();
   Sums<Product> sums;
   tile.load(warp, sums);
-  for (int expert = 0; expert < merge.experts; ++expert) {
-    const float weight = merge.weights[expert];
-    if (weight == 0.0F) continue;  // 0 · ∞ of an expert that takes no part would spoil the sum
-    Step::zero(sums);
-    for (int first = 0; first < merge.rank; first += tile_depth) {
-      tile.read_factors(thread, expert, first);
-      __syncthreads();
-      tile.multiply(warp, sums);
-      __syncthreads();
-    }
-    Step::add(sums, weight * merge.scale);
+  while (tile.left(turn)) {
+    tile.put(thread, factors);
+    const Turn next = tile.active(Step::after(turn));
+    if (tile.left(next)) tile.fetch(thread, next, factors);
+    __syncthreads();
+    tile.multiply(warp, turn, sums);
+    __syncthreads();
+    turn = next;
   }
   tile.store(warp, sums);
   __syncthreads();

@@ -18,11 +18,14 @@
 namespace a2edit::kernels {
 
 constexpr int tile_rows = 64, tile_columns = 128;
-constexpr int tile_depth = 16;  // ranks that are multiplied at once
+constexpr int tile_depth = 32;  // ranks that lie in shared memory at once
 constexpr int block_warps = 8, warp_lanes = 32, block_threads = block_warps * warp_lanes;
-constexpr int sum_side = 16;
+constexpr int sum_side = 16;  // rows, columns and ranks of one product
 constexpr int warp_sums = tile_rows * tile_columns / (sum_side * sum_side * block_warps);
 constexpr int lane_columns = tile_columns / warp_lanes;
+constexpr int run_length = 8;  // of factors, in one load
+constexpr int low_runs = tile_depth * tile_columns / run_length / block_threads;  // of a thread
+static_assert(tile_rows * tile_depth / run_length == block_threads, "a run of B for each thread");
 
 // What to merge. Pointers are the device's; matrices are contiguous, rows first. Nothing is owned.
 struct Merge {
@@ -67,9 +70,49 @@ struct Shared {
   int ticket;
 };
 
+// Values that lie side by side; where they are aligned, and all there, they are moved as one.
+template <class Value, int count>
+struct alignas(count * sizeof(Value)) Run {
+  Value values[count];
+
+  A2EDIT_INLINE static bool whole(const Value* at, int there) {
+    return there == count && reinterpret_cast<std::uintptr_t>(at) % sizeof(Run) == 0;
+  }
+
+  // The first `there`, and zeros for the others.
+  A2EDIT_INLINE static Run read(const Value* at, int there) {
+    if (whole(at, there)) return *reinterpret_cast<const Run*>(at);
+    Run run{};
+    for (int i = 0; i < count; ++i) {
+      if (i < there) run.values[i] = at[i];
+    }
+    return run;
+  }
+
+  A2EDIT_INLINE void write(Value* at, int there) const {
+    if (whole(at, there)) {
+      *reinterpret_cast<Run*>(at) = *this;
+    } else {
+      for (int i = 0; i < there; ++i) at[i] = values[i];
+    }
+  }
+};
+
+// A warp's part of the tile: sums side by side.
 template <class Product>
 struct Sums {
-  typename Product::Sum total[warp_sums], part[warp_sums];
+  typename Product::Sum at[warp_sums];
+};
+
+// Ranks `first` and on of an expert; past the last expert there is nothing left to add.
+struct Turn {
+  int expert, first;
+};
+
+// What one thread has read of the factors of a turn, on its way to shared memory.
+template <class Element>
+struct Factors {
+  Run<Element, run_length> low[low_runs], high;
 };
 
 template <class Product, class Memory>
@@ -101,57 +144,74 @@ struct Tile {
            static_cast<std::size_t>(column + c);
   }
 
-  // How many of the lane_columns columns from `c` exist.
-  A2EDIT_INLINE int run(int r, int c) const {
-    if (row + r >= merge.out) return 0;
-    const int left = merge.in - column - c;
-    return left < 0 ? 0 : left < lane_columns ? left : lane_columns;
+  // How many of `most` columns from `c` exist in row r.
+  A2EDIT_INLINE int there(int r, int c, int most) const {
+    return row + r < merge.out ? limited(merge.in - column - c, most) : 0;
   }
-
-  // Whether a run may be moved as one: rows begin where the first one does, and that is aligned.
-  A2EDIT_INLINE bool whole(int count, const void* pointer, std::size_t bytes) const {
-    return count == lane_columns && merge.in % lane_columns == 0 &&
-           reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
+  A2EDIT_INLINE static int limited(int left, int most) {
+    return left < 0 ? 0 : left < most ? left : most;
   }
 
   // W⁰ into the tile, as fp32: it is read here, and nowhere else.
   A2EDIT_INLINE void read_base(int thread) const {
-    struct alignas(lane_columns * sizeof(Element)) Run {
-      Element values[lane_columns];
-    };
     const auto* base = static_cast<const Element*>(merge.base);
     const int c = thread % warp_lanes * lane_columns;
     for (int r = thread / warp_lanes; r < tile_rows; r += block_warps) {
-      const int count = run(r, c);
-      if (whole(count, base, sizeof(Run))) {
-        const Run values = *reinterpret_cast<const Run*>(base + at(r, c));
-        for (int i = 0; i < lane_columns; ++i)
-          shared.tile[r][c + i] = Product::value(values.values[i]);
-      } else {
-        for (int i = 0; i < lane_columns; ++i) {
-          shared.tile[r][c + i] = i < count ? Product::value(base[at(r, c + i)]) : 0.0F;
-        }
+      const int count = there(r, c, lane_columns);
+      const auto run = Run<Element, lane_columns>::read(base + (count ? at(r, c) : 0), count);
+      for (int i = 0; i < lane_columns; ++i) {
+        shared.tile[r][c + i] = i < count ? Product::value(run.values[i]) : 0.0F;
       }
     }
     if (thread < tile_rows) shared.maxima[thread] = 0;
   }
 
-  // tile_depth ranks of one expert's factors; zeros past the edges.
-  A2EDIT_INLINE void read_factors(int thread, int expert, int first) const {
+  // The turn itself, or the next with an expert that takes part: 0 · ∞ would spoil the sum.
+  A2EDIT_INLINE Turn active(Turn turn) const {
+    if (turn.first >= merge.rank) turn = {turn.expert + 1, 0};
+    while (turn.expert < merge.experts && merge.weights[turn.expert] == 0.0F) ++turn.expert;
+    return turn;
+  }
+
+  A2EDIT_INLINE bool left(Turn turn) const { return turn.expert < merge.experts; }
+
+  A2EDIT_INLINE static Turn after(Turn turn) { return {turn.expert, turn.first + tile_depth}; }
+
+  // Begin to read: values are on their way while the last turn's are multiplied.
+  A2EDIT_INLINE void fetch(int thread, Turn turn, Factors<Element>& factors) const {
+    using Part = Run<Element, run_length>;
     const auto* A = static_cast<const Element*>(merge.A);
     const auto* B = static_cast<const Element*>(merge.B);
-    for (int i = thread; i < tile_depth * tile_columns; i += block_threads) {
-      const int k = i / tile_columns, c = i % tile_columns;
-      const bool inside = first + k < merge.rank && column + c < merge.in;
-      const auto line = static_cast<std::size_t>(expert) * merge.rank + first + k;
-      shared.low[k][c] = inside ? A[line * merge.in + column + c] : Element{};
+    const auto expert = static_cast<std::size_t>(turn.expert);
+    for (int i = 0; i < low_runs; ++i) {
+      const int k = low_rank(thread, i), c = low_column(thread);
+      const int count =
+          turn.first + k < merge.rank ? limited(merge.in - column - c, run_length) : 0;
+      const auto line = expert * merge.rank + turn.first + k;
+      factors.low[i] = Part::read(A + (count ? line * merge.in + column + c : 0), count);
     }
-    for (int i = thread; i < tile_rows * tile_depth; i += block_threads) {
-      const int r = i / tile_depth, k = i % tile_depth;
-      const bool inside = row + r < merge.out && first + k < merge.rank;
-      const auto line = static_cast<std::size_t>(expert) * merge.out + row + r;
-      shared.high[r][k] = inside ? B[line * merge.rank + first + k] : Element{};
+    const int r = high_row(thread), k = high_rank(thread);
+    const int count = row + r < merge.out ? limited(merge.rank - turn.first - k, run_length) : 0;
+    const auto line = expert * merge.out + row + r;
+    factors.high = Part::read(B + (count ? line * merge.rank + turn.first + k : 0), count);
+  }
+
+  A2EDIT_INLINE void put(int thread, const Factors<Element>& factors) const {
+    for (int i = 0; i < low_runs; ++i) {
+      factors.low[i].write(&shared.low[low_rank(thread, i)][low_column(thread)], run_length);
     }
+    factors.high.write(&shared.high[high_row(thread)][high_rank(thread)], run_length);
+  }
+
+  A2EDIT_INLINE static int low_rank(int thread, int i) {
+    return (thread + i * block_threads) / (tile_columns / run_length);
+  }
+  A2EDIT_INLINE static int low_column(int thread) {
+    return thread % (tile_columns / run_length) * run_length;
+  }
+  A2EDIT_INLINE static int high_row(int thread) { return thread / (tile_depth / run_length); }
+  A2EDIT_INLINE static int high_rank(int thread) {
+    return thread % (tile_depth / run_length) * run_length;
   }
 
   A2EDIT_INLINE static int sums_row(int warp) { return warp % (tile_rows / sum_side) * sum_side; }
@@ -161,29 +221,28 @@ struct Tile {
 
   A2EDIT_INLINE void load(int warp, Sums<Product>& sums) const {
     for (int i = 0; i < warp_sums; ++i) {
-      Product::load(sums.total[i], &shared.tile[sums_row(warp)][sums_column(warp, i)],
+      Product::load(sums.at[i], &shared.tile[sums_row(warp)][sums_column(warp, i)],
                     tile_columns + 4);
     }
   }
 
-  A2EDIT_INLINE static void zero(Sums<Product>& sums) {
-    for (int i = 0; i < warp_sums; ++i) Product::zero(sums.part[i]);
-  }
-
-  A2EDIT_INLINE void multiply(int warp, Sums<Product>& sums) const {
+  // Products of bfloat16 or half are exact in fp32, and so is the weight of their sum.
+  A2EDIT_INLINE void multiply(int warp, Turn turn, Sums<Product>& sums) const {
+    const float factor = merge.weights[turn.expert] * merge.scale;
     for (int i = 0; i < warp_sums; ++i) {
-      Product::multiply(sums.part[i], &shared.high[sums_row(warp)][0], tile_depth + 8,
-                        &shared.low[0][sums_column(warp, i)], tile_columns + 8);
+      typename Product::Sum part;
+      Product::zero(part);
+      for (int k = 0; k < tile_depth && turn.first + k < merge.rank; k += sum_side) {
+        Product::multiply(part, &shared.high[sums_row(warp)][k], tile_depth + 8,
+                          &shared.low[k][sums_column(warp, i)], tile_columns + 8);
+      }
+      Product::add(sums.at[i], factor, part);
     }
-  }
-
-  A2EDIT_INLINE static void add(Sums<Product>& sums, float factor) {
-    for (int i = 0; i < warp_sums; ++i) Product::add(sums.total[i], factor, sums.part[i]);
   }
 
   A2EDIT_INLINE void store(int warp, const Sums<Product>& sums) const {
     for (int i = 0; i < warp_sums; ++i) {
-      Product::store(&shared.tile[sums_row(warp)][sums_column(warp, i)], sums.total[i],
+      Product::store(&shared.tile[sums_row(warp)][sums_column(warp, i)], sums.at[i],
                      tile_columns + 4);
     }
   }
@@ -193,7 +252,7 @@ struct Tile {
     const int c = thread % warp_lanes * lane_columns;
     for (int r = thread / warp_lanes; r < tile_rows; r += block_warps) {
       std::uint32_t largest = 0;
-      for (int i = 0; i < run(r, c); ++i) {
+      for (int i = 0; i < there(r, c, lane_columns); ++i) {
         if (merge.smooth != nullptr) shared.tile[r][c + i] *= merge.smooth[column + c + i];
         const std::uint32_t size = bits_of(shared.tile[r][c + i]) & 0x7FFFFFFF;
         largest = largest < size ? size : largest;
@@ -223,21 +282,14 @@ struct Tile {
   }
 
   A2EDIT_INLINE void quantise(int thread) const {
-    struct alignas(lane_columns) Run {
-      std::uint8_t values[lane_columns];
-    };
     const int c = thread % warp_lanes * lane_columns;
     for (int r = thread / warp_lanes; r < tile_rows; r += block_warps) {
-      const int count = run(r, c);
-      Run found{};
+      const int count = there(r, c, lane_columns);
+      Run<std::uint8_t, lane_columns> run{};
       for (int i = 0; i < count; ++i) {
-        found.values[i] = level_bits(shared.tile[r][c + i], shared.steps[r], merge.level_type);
+        run.values[i] = level_bits(shared.tile[r][c + i], shared.steps[r], merge.level_type);
       }
-      if (whole(count, merge.levels, sizeof(Run))) {
-        *reinterpret_cast<Run*>(merge.levels + at(r, c)) = found;
-      } else {
-        for (int i = 0; i < count; ++i) merge.levels[at(r, c + i)] = found.values[i];
-      }
+      if (count) run.write(merge.levels + at(r, c), count);
     }
   }
 };

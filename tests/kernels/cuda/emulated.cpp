@@ -28,7 +28,7 @@ struct Loops {
   static void multiply(Sum& sum, const Element* high, int high_stride, const Element* low,
                        int low_stride) {
     for (int r = 0; r < sum_side; ++r)
-      for (int k = 0; k < tile_depth; ++k)
+      for (int k = 0; k < sum_side; ++k)
         for (int c = 0; c < sum_side; ++c)
           sum.x[r][c] += value(high[r * high_stride + k]) * value(low[k * low_stride + c]);
   }
@@ -72,16 +72,20 @@ void block(const Merge& merge, Board board) {
   std::vector<Sums<Loops>> sums(block_warps);
   Step::draw(board, *shared, 0);
   const Step tile(merge, board, *shared);
+  std::vector<Factors<Loops::Element>> factors(block_threads);
+  const auto fetch = [&](Turn turn) {
+    all(block_threads, [&](int t) { tile.fetch(t, turn, factors[t]); });
+  };
+  Turn turn = tile.active({0, 0});
+  if (tile.left(turn)) fetch(turn);
   all(block_threads, [&](int t) { tile.read_base(t); });
   all(block_warps, [&](int w) { tile.load(w, sums[w]); });
-  for (int expert = 0; expert < merge.experts; ++expert) {
-    if (merge.weights[expert] == 0.0F) continue;
-    all(block_warps, [&](int w) { Step::zero(sums[w]); });
-    for (int first = 0; first < merge.rank; first += tile_depth) {
-      all(block_threads, [&](int t) { tile.read_factors(t, expert, first); });
-      all(block_warps, [&](int w) { tile.multiply(w, sums[w]); });
-    }
-    all(block_warps, [&](int w) { Step::add(sums[w], merge.weights[expert] * merge.scale); });
+  while (tile.left(turn)) {
+    all(block_threads, [&](int t) { tile.put(t, factors[t]); });
+    const Turn next = tile.active(Step::after(turn));
+    if (tile.left(next)) fetch(next);
+    all(block_warps, [&](int w) { tile.multiply(w, turn, sums[w]); });
+    turn = next;
   }
   all(block_warps, [&](int w) { tile.store(w, sums[w]); });
   all(block_threads, [&](int t) { tile.measure(t); });
