@@ -25,7 +25,7 @@ from triton.compiler import ASTSource
 
 from a2edit.kernels.triton import merge_quantize
 from a2edit.kernels.triton.modulate_norm import modulate_norm, modulate_norm_kernel
-from a2edit.kernels.triton.qk_norm_rope import qk_norm_rope_kernel
+from a2edit.kernels.triton.qk_norm_rope import qk_norm_rope, qk_norm_rope_kernel
 from a2edit.kernels.triton.quantize_activation import (
     quantize_activation,
     quantize_activation_kernel,
@@ -65,7 +65,9 @@ def test_the_gpu_computes_what_numpy_does() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["merge_quantize", "quantize_activation", "modulate_norm"])
+@pytest.mark.parametrize(
+    "name", ["merge_quantize", "quantize_activation", "modulate_norm", "qk_norm_rope"]
+)
 def test_a_gpu_is_kept_busy_moving_bytes(
     name: str, record_property: Callable[[str, object], None]
 ) -> None:
@@ -83,14 +85,21 @@ def test_a_gpu_is_kept_busy_moving_bytes(
     words = merge_quantize.workspace_size(rows)
     space = torch.empty(words, device="cuda", dtype=torch.int32)
     processors = torch.cuda.get_device_properties(0).multi_processor_count
+    heads = x.view(rows, -1, 128)
+    turned = torch.empty(2, *heads.shape, **half)
+    table = torch.rand(rows, 64, device="cuda")
     calls: dict[str, Callable[[], None]] = {
         "merge_quantize": lambda: merge_quantize.merge_quantize(
             x, A, B, weights, levels, scales, space, scale=1.0, fp8=True, processors=processors
         ),
         "quantize_activation": lambda: quantize_activation(x, levels, scales, fp8=True),
         "modulate_norm": lambda: modulate_norm(x, vector, vector, levels, scales, fp8=True),
+        "qk_norm_rope": lambda: qk_norm_rope(
+            heads, heads, vector[:128], vector[:128], table, table, turned[0], turned[1]
+        ),
     }
-    nbytes = x.nbytes + levels.nbytes
+    # q and k are one tensor here, which is read from memory once at best
+    nbytes = x.nbytes + (turned.nbytes if name == "qk_norm_rope" else levels.nbytes)
     source = torch.empty(nbytes // 2, device="cuda", dtype=torch.uint8)
     target = torch.empty_like(source)
     kernel, copy = (
