@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin
@@ -218,8 +219,14 @@ def read_manifest(folder: Path) -> Manifest:
         )
     try:
         data = path.read_bytes()
-        content = json.loads(data)
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(data, parse_constant=_no_number, parse_float=_finite)
+        # the bytes too: some changed bytes, such as another space, leave the content as it was
+        sealed = (
+            isinstance(content, dict)
+            and content.get("bundle_hash") == canonical_hash(content)
+            and data == file_bytes(content)
+        )
+    except (OSError, ValueError, RecursionError) as error:  # half of a surrogate pair is one, too
         raise BundleError(f"{str(path)!r} is damaged ({error}): {REBUILD}") from None
     if not isinstance(content, dict):
         raise BundleError(f"{str(path)!r} is damaged (not a JSON object): {REBUILD}")
@@ -229,13 +236,22 @@ def read_manifest(folder: Path) -> Manifest:
             f"{str(path)!r} has schema version {version!r}, and this a2edit reads "
             f"{SCHEMA_VERSION}: build the bundle again with this version"
         )
-    # the bytes too: some changed bytes, such as another space, leave the content as it was
-    if content.get("bundle_hash") != canonical_hash(content) or data != file_bytes(content):
+    if not sealed:
         raise BundleError(f"{str(path)!r} does not match its own hash: {REBUILD}")
     try:
         return manifest_from_json(content)
     except BundleError as error:
         raise BundleError(f"{str(path)!r}: {error}; {REBUILD}") from None
+
+
+def _no_number(constant: str) -> float:
+    raise ValueError(f"{constant}, which is no number in JSON")
+
+
+def _finite(text: str) -> float:
+    if not isfinite(number := float(text)):
+        raise ValueError("a number that is too large")
+    return number
 
 
 REBUILD = "the bundle is damaged or incomplete; copy it again or build it again"

@@ -132,6 +132,33 @@ def test_manifests_that_make_no_sense(
     same_refusal(lambda: read_manifest(own_bundle), lambda: probe("read_manifest", own_bundle))
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_are_none(
+    probe: Any, own_bundle: Path, same_refusal: Any, number: str
+) -> None:
+    """The hash fits: it is taken over what Python's json makes of them."""
+    path = own_bundle / "manifest.json"
+    content = json.loads(path.read_bytes())
+    content["verification"] = {"cpu": [json.loads(number)]}
+    content["bundle_hash"] = canonical_hash(content)
+    written = json.dumps(json.loads(number))
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    path.write_text(text.replace(f"   {written}\n", f"   {number}\n"))
+    refusal = same_refusal(
+        lambda: read_manifest(own_bundle), lambda: probe("read_manifest", own_bundle)
+    )
+    assert (f"({number}, which is no number" in refusal) == (number != "1e999")
+    assert "is damaged (" in refusal
+
+
+def test_half_a_surrogate_pair_is_refused_by_both(probe: Any, own_bundle: Path) -> None:
+    path = own_bundle / "manifest.json"
+    path.write_bytes(path.read_bytes().replace(b'"name": "', b'"name": "\\ud800', 1))
+    for read in (lambda: read_manifest(own_bundle), lambda: probe("read_manifest", own_bundle)):
+        with pytest.raises(BundleError, match="is damaged"):
+            read()
+
+
 def test_files_that_are_damaged(probe: Any, own_bundle: Path, same_refusal: Any) -> None:
     def compare(folder: Path = own_bundle) -> str:
         text: str = same_refusal(lambda: open_bundle(folder), lambda: probe("open_bundle", folder))

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <stdexcept>
 #include <vector>
 
@@ -80,6 +81,17 @@ void write(const Json& value, Style style, int level, const std::string* left_ou
   out += value.is_object() ? '}' : ']';
 }
 
+// Refuses what Python's json could read though it is no JSON, where byte `read`, from 1, begins one.
+void refuse_constant(const std::string& text, std::size_t read) {
+  if (read == 0) return;
+  std::size_t start = read - 1;
+  // the sign was read before the letter that cannot follow it
+  if (start > 0 && start < text.size() && text[start] == 'I' && text[start - 1] == '-') --start;
+  for (const char* constant : {"NaN", "Infinity", "-Infinity"})
+    if (text.compare(std::min(start, text.size()), std::strlen(constant), constant) == 0)
+      throw std::invalid_argument(std::string(constant) + ", which is no number in JSON");
+}
+
 }  // namespace
 
 Json json_from(const std::string& text) {
@@ -94,6 +106,7 @@ Json json_from(const std::string& text) {
   try {
     return Json::parse(text, guard);
   } catch (const Json::parse_error& error) {  // its own text holds bytes that may be no UTF-8
+    refuse_constant(text, error.byte);
     throw std::invalid_argument("no JSON at byte " + std::to_string(error.byte));
   } catch (const Json::exception&) {
     throw std::invalid_argument("a number that is too large");
