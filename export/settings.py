@@ -42,7 +42,7 @@ _TOOLS = (
 _BUILD_CODE = (
     "calibration/policy.py",
     "export/**/*.py",
-    "kernels/*.py",
+    "kernels/reference.py",
     "model/*.py",
     "runtime/engines/openvino.py",
     "runtime/merge.py",

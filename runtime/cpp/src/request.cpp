@@ -1,27 +1,12 @@
 #include "src/request.hpp"
 
-#include <unicode/utf8.h>
-
 #include "src/core/error.hpp"
 #include "src/core/repr.hpp"
 #include "src/core/sampler.hpp"
 #include "src/pictures/boxes.hpp"
+#include "src/text/unicode.hpp"
 
 namespace a2edit {
-namespace {
-
-bool is_utf8(const std::string& text) {
-  const auto length = static_cast<std::int64_t>(text.size());
-  for (std::int64_t at = 0; at < length;) {
-    UChar32 code = 0;
-    U8_NEXT(text.data(), at, length, code);
-    if (code < 0) return false;
-  }
-  return true;
-}
-
-}  // namespace
-
 void check_request(const Request& request) {
   if (!request.mask && request.boxes.empty())
     fail_request(
