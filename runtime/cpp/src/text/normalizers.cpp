@@ -79,8 +79,7 @@ Rewrite normalizer_of(const std::string& type, const Config& config) {
   static const std::map<std::string, Form> forms{
       {"NFC", Form::nfc}, {"NFD", Form::nfd}, {"NFKC", Form::nfkc}, {"NFKD", Form::nfkd}};
   const auto form = forms.find(type);
-  if (form != forms.end())
-    return [form](const std::string& text) { return normalized(text, form->second); };
+  if (form != forms.end()) return normalizer_to(form->second);
   if (type == "Lowercase") return [](const std::string& text) { return lowercase(text); };
   if (type == "Strip")
     return [left = flag_of(config, "strip_left", true),

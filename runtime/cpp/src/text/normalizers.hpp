@@ -1,15 +1,13 @@
 // What is done to a text before it is cut: the "normalizer" of a tokenizer.json.
 #pragma once
 
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "src/text/config.hpp"
+#include "src/text/unicode.hpp"
 
 namespace a2edit {
-
-using Rewrite = std::function<std::string(const std::string&)>;
 
 // In their order; none where `config` is null. Throws BadTokenizer.
 std::vector<Rewrite> normalizers_of(const Config& config);

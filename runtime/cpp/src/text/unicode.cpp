@@ -58,7 +58,7 @@ bool is_number(char32_t code) {
 
 bool is_whitespace(char32_t code) { return u_isUWhiteSpace(static_cast<UChar32>(code)) != 0; }
 
-std::string normalized(const std::string& text, Form form) {
+Rewrite normalizer_to(Form form) {
   UErrorCode status = U_ZERO_ERROR;
   const icu::Normalizer2* normalizer =
       form == Form::nfc    ? icu::Normalizer2::getNFCInstance(status)
@@ -66,11 +66,14 @@ std::string normalized(const std::string& text, Form form) {
       : form == Form::nfkc ? icu::Normalizer2::getNFKCInstance(status)
                            : icu::Normalizer2::getNFKDInstance(status);
   check(status);
-  std::string out;
-  icu::StringByteSink<std::string> sink(&out);
-  normalizer->normalizeUTF8(0, text, sink, nullptr, status);
-  check(status);
-  return out;
+  return [normalizer](const std::string& text) {
+    UErrorCode failed = U_ZERO_ERROR;
+    std::string out;
+    icu::StringByteSink<std::string> sink(&out);
+    normalizer->normalizeUTF8(0, text, sink, nullptr, failed);
+    check(failed);
+    return out;
+  };
 }
 
 std::string lowercase(std::string_view text) {

@@ -3,11 +3,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace a2edit {
+
+// What is done to a text before it is cut.
+using Rewrite = std::function<std::string(const std::string&)>;
 
 bool is_utf8(std::string_view text);
 
@@ -24,7 +28,9 @@ bool is_number(char32_t code);      // \p{N}
 bool is_whitespace(char32_t code);  // \s
 
 enum class Form { nfc, nfd, nfkc, nfkd };
-std::string normalized(const std::string& text, Form form);
+// What brings texts to a form. ICU makes its tables when this is called, and not while texts are
+// rewritten, so that threads which share the result find them made.
+Rewrite normalizer_to(Form form);
 
 // Each character for itself, whatever stands around it.
 std::string lowercase(std::string_view text);
