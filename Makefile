@@ -1,6 +1,6 @@
 # make demo is the whole thing: environment, engines from the embedded model, edits, a page to look at.
 .DEFAULT_GOAL := help
-.PHONY: help setup cpp-setup cpp ship demo test check format bench clean
+.PHONY: help setup cpp-setup cpp cpp-sanitize ship demo test check format bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ PYTHONS := $(PYTHON) python3.11 /usr/bin/python3.11 python3.12 python3.13 python
 CPP_PACKAGES := cmake ninja-build g++ libicu-dev libjpeg-dev libpng-dev libssl-dev nlohmann-json3-dev doctest-dev
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## the environment in .venv (a second make reuses it)
 
@@ -49,6 +49,28 @@ cpp-setup: ## what the C++ host is built from, where this is Debian or Ubuntu
 
 cpp: setup cpp-setup ## the C++ host, in build/cpp, and its unit tests
 	cd runtime/cpp && cmake --preset default && cmake --build --preset default && ctest --preset default
+
+# Copies of each kind of a bundle's files that are damaged; threads, and edits of each.
+DAMAGED := 4000
+THREADS := 4 3
+# What the sanitizers cannot see into is left out of their reports; `time` says what each took.
+WATCHED := time env LSAN_OPTIONS=suppressions=$(CURDIR)/runtime/cpp/tests/lsan.supp \
+  TSAN_OPTIONS=suppressions=$(CURDIR)/runtime/cpp/tests/tsan.supp
+
+cpp-sanitize: SHELL := /bin/bash
+cpp-sanitize: setup cpp-setup ## the C++ host under sanitizers: units, damaged files, threads
+	@test -f $(BUNDLE)/manifest.json || $(BIN)/a2edit-build engines --model a2edit-mini --out $(BUNDLE)
+	cd runtime/cpp && for preset in asan tsan; do \
+	  cmake --preset $$preset && cmake --build --preset $$preset || exit 1; done
+	$(WATCHED) build/cpp-asan/tests/a2edit_tests
+	mkdir -p build/cpp-asan/pictures
+	$(BIN)/python -c 'from pathlib import Path; from tests.cpp.test_damaged_files import FILES; \
+	  [(Path("build/cpp-asan/pictures") / name).write_bytes(data) for name, data in FILES.items()]'
+	$(WATCHED) build/cpp-asan/tests/a2edit_damage build/cpp-asan/pictures 500 1
+	$(WATCHED) build/cpp-asan/tests/a2edit_damage $(BUNDLE)/tokenizer 100 1
+	$(WATCHED) build/cpp-asan/tests/a2edit_damage_bundle $(BUNDLE) $(DAMAGED) 1
+	$(WATCHED) build/cpp-tsan/tests/a2edit_tests
+	$(WATCHED) build/cpp-tsan/tests/a2edit_threads $(BUNDLE) $(THREADS)
 
 ship: cpp ## one folder that edits without Python, build/ship: C++ host, OpenVINO, the embedded model's bundle
 	@test -f $(BUNDLE)/manifest.json || $(BIN)/a2edit-build engines --model a2edit-mini --out $(BUNDLE)

@@ -3,67 +3,18 @@
 // ends the process. Prints how many came of each.
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
-#include <random>
 #include <string>
-#include <vector>
 
-#include "src/core/error.hpp"
 #include "src/pictures/images.hpp"
 #include "src/text/tokenizer.hpp"
+#include "tests/damage.hpp"
+
+using namespace a2edit::damage;
 
 namespace {
-
-using Bytes = std::vector<std::uint8_t>;
-
-class Damage {
- public:
-  explicit Damage(unsigned seed) : random_(seed) {}
-
-  Bytes operator()(Bytes bytes) {
-    for (int times = 1 + below(4); times > 0 && !bytes.empty(); --times) once(bytes);
-    return bytes;
-  }
-
- private:
-  int below(std::size_t end) { return static_cast<int>(random_() % end); }
-
-  // Half of the time near the start, where headers are.
-  std::ptrdiff_t place(const Bytes& bytes) {
-    return below(below(2) ? bytes.size() : std::min<std::size_t>(bytes.size(), 400));
-  }
-
-  void once(Bytes& bytes) {
-    const auto at = bytes.begin() + place(bytes);
-    const std::ptrdiff_t rest = bytes.end() - at;
-    switch (below(6)) {
-      case 0:
-        *at = static_cast<std::uint8_t>(below(256));
-        break;
-      case 1:
-        *at ^= 1 << below(8);
-        break;
-      case 2:
-        bytes.erase(at, at + std::min<std::ptrdiff_t>(1 + below(20), rest));
-        break;
-      case 3:
-        bytes.insert(at, 1 + below(8), static_cast<std::uint8_t>(below(256)));
-        break;
-      case 4:
-        bytes.erase(at, bytes.end());
-        break;
-      default:  // a length, or part of one
-        std::fill_n(at, std::min<std::ptrdiff_t>(4, rest), below(2) ? 0xFF : 0);
-    }
-  }
-
-  std::mt19937 random_;
-};
 
 // Of a PNG file: sums that fit the chunks again, so that what is inside them is read at all.
 void mend(Bytes& bytes) {
@@ -94,9 +45,7 @@ void mend(Bytes& bytes) {
 void read_tokenizer(const Bytes& bytes) {
   const auto path =
       std::filesystem::temp_directory_path() / ("a2edit_damage." + std::to_string(getpid()));
-  std::ofstream(path, std::ios::binary)
-      .write(reinterpret_cast<const char*>(bytes.data()),
-             static_cast<std::streamsize>(bytes.size()));
+  write_bytes(path.string(), bytes);
   try {
     const a2edit::PromptTokenizer tokenizer(path.string(), 24, 0);
     tokenizer.encode(
@@ -113,25 +62,20 @@ void read_tokenizer(const Bytes& bytes) {
 int main(int count, char** words) {
   if (count != 4) return std::fprintf(stderr, "give a folder, a count and a seed\n"), 2;
   Damage damage(static_cast<unsigned>(std::atoi(words[3])));
-  int read = 0, refused = 0;
+  Outcome outcome;
   for (const auto& entry : std::filesystem::directory_iterator(words[1])) {
-    std::ifstream file(entry.path(), std::ios::binary);
-    const Bytes whole((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+    const Bytes whole = bytes_of(entry.path().string());
     const bool png = whole.size() > 1 && whole[1] == 'P';
     for (int copy = 0; copy < std::atoi(words[2]); ++copy) {
       Bytes bytes = damage(whole);
       if (png && copy % 2) mend(bytes);
-      try {
+      outcome.count([&] {
         if (entry.path().extension() == ".json")
           read_tokenizer(bytes);
         else
           a2edit::decode_picture(bytes.data(), bytes.size(), "image");
-        ++read;
-      } catch (const a2edit::Error& error) {
-        if (error.kind() == a2edit::ErrorKind::internal) throw;
-        ++refused;
-      }
+      });
     }
   }
-  std::printf("%d %d\n", read, refused);
+  std::printf("%d %d\n", outcome.read, outcome.refused);
 }
