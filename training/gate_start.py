@@ -61,7 +61,7 @@ def gate_features(flow: FlowModel, samples: Iterable[Batch]) -> GateFeatures:
     found: list[tuple[Tensor, ...]] = []
     for samples_batch in samples:
         batch = samples_batch.to(flow.device)
-        conditioning = flow.graphs["vae_encoder"](batch.canvas, batch.mask)
+        conditioning = flow.graphs["vae_encoder"](batch.canvas, batch.mask).flatten(1, 2)
         text, reference, _ = flow.context(batch)
         means = (tokens.float().mean(1) for tokens in (conditioning, reference, text))
         found.append((*means, batch.category))
