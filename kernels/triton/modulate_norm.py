@@ -6,7 +6,12 @@ import triton
 import triton.language as tl
 
 from a2edit.kernels.activations import EPSILON
-from a2edit.kernels.triton.quantize_activation import check_tokens, store_quantized, warps_for
+from a2edit.kernels.triton.quantize_activation import (
+    check_tokens,
+    load_token,
+    store_quantized,
+    warps_for,
+)
 
 
 @triton.jit
@@ -24,10 +29,7 @@ def modulate_norm_kernel(
 ):
     """One program a token; BLOCK, a power of two, holds all of its channels."""
     row = tl.program_id(0)
-    column = tl.arange(0, BLOCK)
-    mask = column < channels
-    at = row.to(tl.int64) * channels + column
-    values = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
+    column, at, mask, values = load_token(x, row, channels, BLOCK)
     mean = tl.sum(values, axis=0) / channels
     centred = tl.where(mask, values - mean, 0.0)
     variance = tl.sum(centred * centred, axis=0) / channels

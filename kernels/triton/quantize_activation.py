@@ -9,6 +9,15 @@ from a2edit.kernels.triton.encoding import levels_of, scale_of
 
 
 @triton.jit
+def load_token(x, row, channels, BLOCK: tl.constexpr):
+    """A token's channels, where they lie in x, which of BLOCK there are, and their fp32 values."""
+    column = tl.arange(0, BLOCK)
+    mask = column < channels
+    at = row.to(tl.int64) * channels + column
+    return column, at, mask, tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
+
+
+@triton.jit
 def store_quantized(x, at, mask, row, levels, scales, FP8: tl.constexpr, PER_TOKEN: tl.constexpr):
     """Quantise the token `row`, fp32 x at offsets `at`, by its own scale or that at scales[0]."""
     if PER_TOKEN:
@@ -31,10 +40,7 @@ def quantize_activation_kernel(
 ):
     """One program a token; BLOCK, a power of two, holds all of its channels."""
     row = tl.program_id(0)
-    column = tl.arange(0, BLOCK)
-    mask = column < channels
-    at = row.to(tl.int64) * channels + column
-    values = tl.load(x + at, mask=mask, other=0.0).to(tl.float32)
+    _, at, mask, values = load_token(x, row, channels, BLOCK)
     store_quantized(values, at, mask, row, levels, scales, FP8, PER_TOKEN)
 
 
