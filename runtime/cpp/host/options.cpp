@@ -138,8 +138,8 @@ const std::vector<Option>& known() {
        "The folder that `a2edit-build engines` wrote [env var: A2EDIT_BUNDLE; default: "
        "build/a2edit-mini].",
        text_into(&Options::bundle)},
-      {"--device", "TEXT", "What the engines run on [default: cpu].", text_into(&Options::device)},
-      {"--engine", "TEXT", "openvino, or auto: what the bundle was compiled by [default: auto].",
+      {"--device", "TEXT", "What the engines run on, cpu or cuda [default: cpu].", text_into(&Options::device)},
+      {"--engine", "TEXT", "openvino, tensorrt_rtx, tensorrt, or auto: what the bundle was compiled by [default: auto].",
        text_into(&Options::engine)},
       {"--route-tolerance", "ERROR",
        "Run a route that was built ahead where its predicted relative error is at most this (0.01: "

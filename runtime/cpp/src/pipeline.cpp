@@ -123,7 +123,8 @@ std::vector<std::string> Pipeline::warnings(const RoutePlan& plan) const {
         said.push_back("this bundle was built with --accept-quality, though " +
                        figure.get<std::string>());
   if (!plan.warning.empty()) said.push_back(plan.warning);
-  said.insert(said.end(), engines_.warnings().begin(), engines_.warnings().end());
+  const std::vector<std::string> engines = engines_.warnings();
+  said.insert(said.end(), engines.begin(), engines.end());
   return said;
 }
 

@@ -2,10 +2,8 @@
 
 #include <stdexcept>
 
-#include <functional>
-
-#include "src/core/error.hpp"
 #include "src/engines/engine.hpp"
+#include "tests/refusal.hpp"
 
 using namespace a2edit;
 
@@ -43,32 +41,22 @@ SharedWeights weights(Shape shape = {2, 2}) {
       WeightSet{"red", {{"w", Array(Type::bfloat16, std::move(shape))}}, nullptr});
 }
 
-std::string refusal(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    CHECK(error.kind() == ErrorKind::engine);
-    return error.what();
-  }
-  return "";
-}
-
 const Arrays input = {{"x", Array(Type::float32, {3, 2})}};
 
 }  // namespace
 
 TEST_CASE("what a graph does not take is refused before a backend sees it") {
   Recording engine;
-  CHECK(refusal([&] { engine.run(input); }) ==
+  CHECK(refusal(ErrorKind::engine, [&] { engine.run(input); }) ==
         "graph 'dit' runs on routed weights: bind a set first");
-  CHECK(refusal([&] { engine.bind(weights({2, 3})); }) ==
+  CHECK(refusal(ErrorKind::engine, [&] { engine.bind(weights({2, 3})); }) ==
         "red: expected w bfloat16[2, 2], got uint16[2, 3]");
   engine.bind(weights());
-  CHECK(refusal([&] { engine.run({}); }) ==
+  CHECK(refusal(ErrorKind::engine, [&] { engine.run({}); }) ==
         "the inputs of 'dit': x float32[-1, 2] is missing; there are ");
-  CHECK(refusal([&] { engine.run({{"x", Array(Type::float32, {3, 4})}}); }) ==
+  CHECK(refusal(ErrorKind::engine, [&] { engine.run({{"x", Array(Type::float32, {3, 4})}}); }) ==
         "the inputs of 'dit': expected x float32[-1, 2], got float32[3, 4]");
-  CHECK(refusal([&] { engine.run({{"x", Array(Type::float32, {3, 2})}, {"z", Array()}}); }) ==
+  CHECK(refusal(ErrorKind::engine, [&] { engine.run({{"x", Array(Type::float32, {3, 2})}, {"z", Array()}}); }) ==
         "graph 'dit' has no input z; it has x");
   CHECK(engine.calls == std::vector<std::string>{"bind 1"});
   engine.run(input);
@@ -84,13 +72,13 @@ TEST_CASE("a set that is bound is not bound again, and goes where binding the ne
   engine.refuses = true;
   CHECK_THROWS(engine.bind(weights()));
   CHECK(engine.calls.back() == "unbind");
-  CHECK(refusal([&] { engine.run(input); }).find("bind a set first") != std::string::npos);
+  CHECK(refusal(ErrorKind::engine, [&] { engine.run(input); }).find("bind a set first") != std::string::npos);
 }
 
 TEST_CASE("parameters are fed once and bound with every set") {
   Recording engine(true);
   engine.bind(weights());
-  CHECK(refusal([&] { engine.run(input); }) ==
+  CHECK(refusal(ErrorKind::engine, [&] { engine.run(input); }) ==
         "graph 'dit' takes its parameters as inputs: feed them");
   engine.feed({{"p", Array(Type::float32, {3})}});
   engine.unbind();

@@ -75,8 +75,11 @@ typedef struct a2edit_editor a2edit_editor;
 
 typedef struct a2edit_options {
   size_t struct_size;            /* sizeof(a2edit_options) */
-  const char* device;            /* what the engines run on: "cpu"; NULL: that */
-  const char* engine;            /* "openvino", or "auto": what the bundle was compiled by; NULL: that */
+  const char* device;            /* what the engines run on: "cpu", or "cuda", the first visible GPU of
+                                    NVIDIA's; NULL: "cpu" */
+  const char* engine;            /* "openvino", "tensorrt_rtx", "tensorrt", or "auto": what the bundle
+                                    was compiled by; NULL: that. Those for GPUs are there where the
+                                    library was built with them. */
   const double* route_tolerance; /* predicted relative error (0.01: 1 %) up to which a route that was
                                     built ahead will do; past it the exact weights are merged. NULL:
                                     the bundle's. Read during the call. */
@@ -101,8 +104,8 @@ typedef struct a2edit_info {
   size_t struct_size;      /* sizeof(a2edit_info), set by the caller */
   const char* name;        /* of the model; this and the pointers below live as long as the editor */
   const char* bundle_hash; /* SHA-256 of the bundle, 64 hexadecimal digits */
-  const char* target;      /* what its engines were built for: "cpu" */
-  const char* engine;      /* what runs them: "openvino" */
+  const char* target;      /* what its engines were built for: "cpu", "sm89", … */
+  const char* engine;      /* what runs them: "openvino", … */
   const int32_t* sizes;    /* sides of the square target in pixels that a request may ask for, rising */
   int32_t size_count;      /* how many there are */
   int32_t size;            /* the side where none is asked for, in pixels */

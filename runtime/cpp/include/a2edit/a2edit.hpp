@@ -147,7 +147,7 @@ class Result {
 };
 
 struct Options {
-  std::string device = "cpu";             // what the engines run on
+  std::string device = "cpu";             // what the engines run on, or "cuda"
   std::string engine = "auto";            // what the bundle was compiled by
   std::optional<double> route_tolerance;  // relative error; none: the bundle's
   std::uint64_t memory_budget = 0;        // bytes of weight sets; 0: no limit

@@ -1,5 +1,6 @@
 #include "src/core/tensor.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -64,6 +65,10 @@ std::size_t item_count(const Shape& shape) {
 }
 
 std::size_t byte_count(Type type, const Shape& shape) { return item_count(shape) * item_size(type); }
+
+bool TensorSpec::open() const {
+  return std::find(shape.begin(), shape.end(), open_size) != shape.end();
+}
 
 bool TensorSpec::fits(Type other_type, const Shape& other) const {
   if (type != other_type || shape.size() != other.size()) return false;

@@ -36,6 +36,7 @@ struct TensorSpec {
   Type type = Type::float32;
   Shape shape;  // open_size where it is open
 
+  bool open() const;  // whether it leaves a size open
   bool fits(Type other_type, const Shape& other) const;
   std::size_t nbytes() const { return byte_count(type, shape); }  // of a shape without open sizes
   std::string text() const;  // "latents float32[1, 512, 64]"
@@ -68,6 +69,9 @@ class Array {
   // Of memory of its own, or mapped to be written to.
   template <class T>
   T* writable() { return static_cast<T*>(const_cast<void*>(data_)); }
+
+  // Of what keeps its memory alive, which several arrays may share.
+  std::weak_ptr<const void> owner() const { return owner_; }
 
   // Whether its address is a multiple of the item's size.
   bool aligned() const;

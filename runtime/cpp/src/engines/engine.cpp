@@ -77,10 +77,20 @@ Arrays Engine::run(const Arrays& inputs) {
   return run_arrays(all_checked(spec_.inputs, inputs, "the inputs of " + repr(spec_.name)));
 }
 
-const Backend* backend_of(const std::string& name) {
-  return name == "openvino" ? &openvino_backend() : nullptr;
+bool on_cpu(const std::string& backend) {
+  return backend == "openvino" || backend == "onnxruntime";
 }
 
-std::vector<std::string> backends_built() { return {"openvino"}; }
+const Backend* Backends::find(const std::string& name) const {
+  const auto found = named.find(name);
+  return found == named.end() ? nullptr : found->second;
+}
+
+std::vector<std::string> Backends::names(const std::string& device) const {
+  std::vector<std::string> found;
+  for (const auto& [name, backend] : named)
+    if (on_cpu(name) == (device == "cpu")) found.push_back(name);
+  return found;
+}
 
 }  // namespace a2edit

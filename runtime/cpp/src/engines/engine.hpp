@@ -1,8 +1,11 @@
 // What every backend offers (runtime/engines/base.py).
 #pragma once
 
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "src/core/tensor.hpp"
@@ -39,6 +42,12 @@ class Engine {
   // Compute every output from every input; the results are fresh arrays. Throws an engine Error.
   Arrays run(const Arrays& inputs);
 
+  // What the caller of an edit should know, such as a fast way that is not there; each once.
+  const std::vector<std::string>& warnings() const { return warnings_; }
+
+ protected:
+  void warn(std::string text) { warnings_.push_back(std::move(text)); }
+
  private:
   virtual void bind_arrays(const Arrays& arrays) = 0;
   virtual void unbind_arrays() = 0;  // of the weights; parameters are bound again with the next set
@@ -47,6 +56,7 @@ class Engine {
   GraphSpec spec_;
   SharedWeights bound_;
   Arrays parameters_;
+  std::vector<std::string> warnings_;
 };
 
 // What makes engines of one kind.
@@ -67,13 +77,29 @@ class Backend {
                                             const std::string& precision) const = 0;
 };
 
-// The backend of a name such as "openvino"; none where this library was built without it.
-const Backend* backend_of(const std::string& name);
+// (major, minor) of a GPU's compute capability.
+using Capability = std::pair<int, int>;
 
-// The names of those that it was built with.
-std::vector<std::string> backends_built();
+// What engines can be run by, and on.
+struct Backends {
+  std::map<std::string, const Backend*> named;  // "openvino", …; each lives as long as the process
+  std::function<Capability()> capability;       // of the GPU; throws a target Error where there is
+                                                // none. Empty where no backend is for GPUs.
 
-// Each lives as long as the process.
+  // The backend of a name; none where there is no such.
+  const Backend* find(const std::string& name) const;
+
+  // Those for a device, "cpu" or "cuda".
+  std::vector<std::string> names(const std::string& device) const;
+};
+
+// Whether a backend's engines run on a processor, and not on a GPU.
+bool on_cpu(const std::string& backend);
+
+// What this library was built with.
+const Backends& backends_built();
+
+// Lives as long as the process.
 const Backend& openvino_backend();
 
 }  // namespace a2edit

@@ -13,8 +13,6 @@ namespace {
 const std::vector<std::string> modules = {"openvino",         "onnxruntime",  "onnxruntime-cuda",
                                           "onnxruntime-tensorrt", "tensorrt_rtx", "tensorrt"};
 
-bool on_cpu(const std::string& backend) { return backend == "openvino" || backend == "onnxruntime"; }
-
 std::string graph_name(const std::string& engine) { return engine.substr(0, engine.find('.')); }
 
 void check_choice(const std::string& device, const std::string& backend) {
@@ -32,31 +30,38 @@ void check_choice(const std::string& device, const std::string& backend) {
               ": use auto, " + joined(fitting) + ", or another --device");
 }
 
-// Which of the bundle's targets a device is.
-std::string target_for(const Bundle& bundle, const std::string& device) {
+// Which of the bundle's targets a device is; of several GPUs, the one at hand.
+std::string target_for(const Bundle& bundle, const std::string& device, const Backends& backends) {
   std::vector<std::string> held;
   for (const auto& [name, engines] : bundle.manifest.engines)
-    if (device_of(name) == device) held.push_back(name);
-  if (held.empty()) {
-    const std::string names = joined(bundle.manifest.engines.sorted_names());
-    fail_target(repr(bundle.folder) + " has no engines for the device " + repr(device) +
-                "; it has some for " + (names.empty() ? "nothing" : names) +
-                ": build with another --target, or give another --device");
+    if (const Target* target = target_named(name); target && target->device() == device)
+      held.push_back(name);
+  std::string here = "the device " + repr(device);
+  if (device == "cuda" && !held.empty()) {
+    if (!backends.capability)
+      fail_target("this library was built without an engine for GPUs, and has " +
+                  joined(backends.names("cpu")) +
+                  ": use --device cpu with a bundle that has cpu engines, a library that was built "
+                  "with A2EDIT_TENSORRT, or the Python runtime");
+    const std::string gpu = target_of(backends.capability()).name;
+    held = std::find(held.begin(), held.end(), gpu) == held.end() ? std::vector<std::string>{}
+                                                                  : std::vector<std::string>{gpu};
+    here = "this GPU (" + gpu + ")";
   }
-  if (device == "cuda")
-    fail_target(
-        "this library runs engines on a processor only: use --device cpu with a bundle that has "
-        "cpu engines, or the Python runtime");
-  return held.front();
+  if (!held.empty()) return held.front();
+  const std::string names = joined(bundle.manifest.engines.sorted_names());
+  fail_target(repr(bundle.folder) + " has no engines for " + here + "; it has some for " +
+              (names.empty() ? "nothing" : names) +
+              ": build with another --target, or give another --device");
 }
 
 }  // namespace
 
 EnginePool::EnginePool(const Bundle& bundle, const std::string& device,
-                       const std::string& backend)
+                       const std::string& backend, const Backends& backends)
     : bundle_(bundle) {
   check_choice(device, backend);
-  target_ = target_for(bundle, device);
+  target_ = target_for(bundle, device, backends);
   entries_ = bundle.manifest.engines.find(target_);
   if (entries_->empty())
     fail_bundle(repr(bundle.folder) + " has no engine for " + repr(std::string(denoiser_name)) +
@@ -65,11 +70,18 @@ EnginePool::EnginePool(const Bundle& bundle, const std::string& device,
   if (std::find(modules.begin(), modules.end(), backend_name_) == modules.end())
     fail_target("the bundle's engines are for " + repr(backend_name_) +
                 ", which this a2edit does not know: use --engine " + joined(modules, " or "));
-  backend_ = backend_of(backend_name_);
+  backend_ = backends.find(backend_name_);
   if (!backend_)
     fail_target("this library was built without the engine " + repr(backend_name_) + ": use " +
-                joined(backends_built(), " or ") + ", or the Python runtime");
+                joined(backends.names(device), " or ") + ", or the Python runtime");
   entry_of(denoiser_name);
+}
+
+std::vector<std::string> EnginePool::warnings() const {
+  std::vector<std::string> said = warnings_;
+  for (const auto& [name, engine] : engines_)
+    if (engine) said.insert(said.end(), engine->warnings().begin(), engine->warnings().end());
+  return said;
 }
 
 void EnginePool::open_all() {

@@ -21,8 +21,9 @@ constexpr const char* denoiser_name = "dit";
 // instead. One thread at a time.
 class EnginePool {
  public:
-  // The bundle must outlive the pool. Throws a target Error.
-  EnginePool(const Bundle& bundle, const std::string& device, const std::string& backend);
+  // The bundle and the backends must outlive the pool. Throws a target Error.
+  EnginePool(const Bundle& bundle, const std::string& device, const std::string& backend,
+             const Backends& backends = backends_built());
 
   // Open what every edit needs, so that the edits' own times are pure.
   void open_all();
@@ -46,8 +47,8 @@ class EnginePool {
   const std::string& target() const { return target_; }
   const std::string& backend_name() const { return backend_name_; }
 
-  // What was compiled here because the bundle's engines are of another version.
-  const std::vector<std::string>& warnings() const { return warnings_; }
+  // What was compiled here because the bundle's engines are of another version, and what engines say.
+  std::vector<std::string> warnings() const;
 
  private:
   std::unique_ptr<Engine> opened(const std::string& name);

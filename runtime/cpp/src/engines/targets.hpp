@@ -1,11 +1,28 @@
-// What engines are built for: processors by name (runtime/targets.py).
+// What engines are built for: processors by name, and what each can compute (runtime/targets.py).
 #pragma once
 
+#include <optional>
 #include <string>
+#include <vector>
+
+#include "src/engines/engine.hpp"
 
 namespace a2edit {
 
-// "cpu" or "cuda": what an editor is opened on for a target such as "sm89"; "" of an unknown one.
-std::string device_of(const std::string& target);
+// A kind of processor.
+struct Target {
+  const char* name;                      // "cpu", or "sm89" of an NVIDIA GPU's compute capability
+  std::optional<Capability> capability;  // of a GPU
+  std::vector<std::string> precisions;   // that its matrix products run in
+
+  // What an editor is opened on: "cpu" or "cuda".
+  const char* device() const { return capability ? "cuda" : "cpu"; }
+};
+
+// The target of a name; none of an unknown one.
+const Target* target_named(const std::string& name);
+
+// The target of a GPU; throws a target Error for one that no engine can be built for.
+const Target& target_of(const Capability& capability);
 
 }  // namespace a2edit
