@@ -90,7 +90,7 @@ class VaeDecoderGraph(GraphModule):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
-        self.vae, self.shapes = checkpoint.vae, _Shapes(checkpoint)
+        self.vae, self.shapes = checkpoint.vae, Shapes(checkpoint)
         self.diptych = checkpoint.config.layout == "diptych"
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -180,7 +180,7 @@ class GateGraph(GraphModule):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
         self.gate, self.config = checkpoint.gate, checkpoint.config
-        self.shapes = _Shapes(checkpoint)
+        self.shapes = Shapes(checkpoint)
 
     def forward(
         self, conditioning: Tensor, reference_tokens: Tensor, text_tokens: Tensor
@@ -219,7 +219,7 @@ class DitGraph(GraphModule):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
         self.transformer = checkpoint.transformer
-        self.shapes = _Shapes(checkpoint)
+        self.shapes = Shapes(checkpoint)
         context = self.shapes.text[0] + self.shapes.reference[0]
         self.register_buffer("text_ids", torch.zeros(context, 3), persistent=False)
 
@@ -270,8 +270,8 @@ class DitGraph(GraphModule):
         return (*tensors, *scalars)
 
 
-class _Shapes:
-    """Shapes, without batch, of what transformer, gate and decoder take."""
+class Shapes:
+    """Shapes, without batch, of what transformer, its parts, gate and decoder take."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.config, transformer = checkpoint.config, checkpoint.transformer.config
@@ -282,6 +282,7 @@ class _Shapes:
         self.text = self.config.text_length, width
         self.reference = (vision.image_size // vision.patch_size) ** 2, width
         self.pooled = (int(transformer.pooled_projection_dim),)
+        self.inner = int(transformer.num_attention_heads) * int(transformer.attention_head_dim)
 
     def random(self, names: Sequence[str], batch: int, size: int | None) -> tuple[Tensor, ...]:
         """Normal inputs of these names, the same at every call."""
@@ -292,6 +293,9 @@ class _Shapes:
             "text_tokens": self.text,
             "reference_tokens": self.reference,
             "pooled": self.pooled,
+            "context": (self.text[0] + self.reference[0], self.inner),
+            "temb": (self.inner,),
+            **dict.fromkeys(("hidden", "previous", "residual"), (*grid, self.inner)),
         }
         random = _generator()
         return tuple(torch.randn(batch, *shapes[name], generator=random) for name in names)

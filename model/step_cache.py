@@ -1,0 +1,190 @@
+"""A denoising step cut in two behind its first block, so that its tail can be left out.
+
+The first block's residual changes from step to step about as much as what the other blocks add
+does. So a host runs the head alone while the residual has changed little, and takes the blocks'
+part from the last whole step: what diffusers calls a first-block cache. A head and a tail after it
+are the whole step, `DitGraph`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from a2edit.model.checkpoint import Checkpoint
+from a2edit.model.graphs import DitGraph, GraphModule, Shapes
+from a2edit.model.latents import image_ids
+from a2edit.runtime.errors import CheckpointError
+
+# Below it, a residual that nothing was kept of yet; the change against it is then a large number.
+_TINY = 1e-12
+
+
+class DitHeadGraph(GraphModule):
+    """Embedders and the first block; and the step as it is where the tail is left out.
+
+    `first` is what the block adds to the image's tokens, `residual` what all blocks behind it added
+    when they last ran, `previous` what `first` was then.
+    """
+
+    graph_name = "dit_head"
+    input_names = (*DitGraph.input_names, "previous", "residual")
+    output_names = ("hidden", "context", "temb", "first", "change", "next_latents")
+    picture_dims: ClassVar = dict.fromkeys(
+        ("latents", "conditioning", "previous", "residual"), ("rows", "columns")
+    )
+
+    text_ids: Tensor
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.transformer = checkpoint.transformer
+        self.shapes = Shapes(checkpoint)
+        context = self.shapes.text[0] + self.shapes.reference[0]
+        self.register_buffer("text_ids", torch.zeros(context, 3), persistent=False)
+
+    def forward(
+        self,
+        latents: Tensor,
+        conditioning: Tensor,
+        text_tokens: Tensor,
+        reference_tokens: Tensor,
+        pooled: Tensor,
+        sigma: Tensor,
+        delta: Tensor,
+        guidance: Tensor,
+        previous: Tensor,
+        residual: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Inputs as of `DitGraph`, and previous, residual fp32 [B, h, w, D].
+
+        Returns:
+            hidden [B, h, w, D], context [B, Lt + Lr, D] and temb [B, D], for the tail;
+            first [B, h, w, D]; change, its relative L1 distance to `previous`, fp32 [B];
+            next_latents [B, h, w, 64] with `residual` in place of the tail.
+        """
+        net = self.transformer
+        _, rows, columns, _ = latents.shape
+        embedded = net.x_embedder(torch.cat([latents, conditioning], -1).flatten(1, 2))
+        temb = net.time_text_embed(sigma * 1000, guidance * 1000, pooled)
+        context, hidden = net.transformer_blocks[0](
+            hidden_states=embedded,
+            encoder_hidden_states=net.context_embedder(
+                torch.cat([text_tokens, reference_tokens], 1)
+            ),
+            temb=temb,
+            image_rotary_emb=_rotary(net, self.text_ids, rows, columns),
+        )
+        first = (hidden - embedded).unflatten(1, (rows, columns))
+        hidden = hidden.unflatten(1, (rows, columns))
+        step = euler(net, latents, hidden + residual, temb, delta)
+        return hidden, context, temb, first, relative_change(first, previous), step
+
+    def example_inputs(self, batch: int = 1, size: int | None = None) -> tuple[Tensor, ...]:
+        *tensors, previous, residual = self.shapes.random(
+            (*self.input_names[:5], "previous", "residual"), batch, size
+        )
+        scalars = [torch.full((batch,), value) for value in (0.75, -0.05, 30.0)]
+        return (*tensors, *scalars, previous, residual)
+
+
+class DitTailGraph(GraphModule):
+    """All blocks behind the first, and the Euler step."""
+
+    graph_name = "dit_tail"
+    input_names = ("latents", "hidden", "context", "temb", "delta")
+    output_names = ("next_latents", "residual")
+    picture_dims: ClassVar = dict.fromkeys(("latents", "hidden"), ("rows", "columns"))
+
+    text_ids: Tensor
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.transformer = checkpoint.transformer
+        self.shapes = Shapes(checkpoint)
+        context = self.shapes.text[0] + self.shapes.reference[0]
+        self.register_buffer("text_ids", torch.zeros(context, 3), persistent=False)
+
+    def forward(
+        self, latents: Tensor, hidden: Tensor, context: Tensor, temb: Tensor, delta: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """hidden, context and temb as the head gave them for these latents; delta fp32 [B].
+
+        Returns:
+            next_latents fp32 [B, h, w, 64]; residual [B, h, w, D], what these blocks added.
+        """
+        net = self.transformer
+        _, rows, columns, _ = latents.shape
+        image, text, rotary = (
+            hidden.flatten(1, 2),
+            context,
+            _rotary(net, self.text_ids, rows, columns),
+        )
+        for block in (*net.transformer_blocks[1:], *net.single_transformer_blocks):
+            text, image = block(
+                hidden_states=image,
+                encoder_hidden_states=text,
+                temb=temb,
+                image_rotary_emb=rotary,
+            )
+        image = image.unflatten(1, (rows, columns))
+        return euler(net, latents, image, temb, delta), image - hidden
+
+    def example_inputs(self, batch: int = 1, size: int | None = None) -> tuple[Tensor, ...]:
+        tensors = self.shapes.random(self.input_names[:4], batch, size)
+        return (*tensors, torch.full((batch,), -0.05))
+
+
+def relative_change(first: Tensor, previous: Tensor) -> Tensor:
+    """mean |first − previous| / mean |previous| of every sample, fp32 [B], of [B, h, w, D]."""
+    axes = (1, 2, 3)
+    size = previous.float().abs().mean(axes).clamp(min=_TINY)
+    return (first.float() - previous.float()).abs().mean(axes) / size
+
+
+def euler(net: Any, latents: Tensor, hidden: Tensor, temb: Tensor, delta: Tensor) -> Tensor:
+    """x + Δσ·v of the transformer's last hidden tokens [B, h, w, D]; fp32 outside of it."""
+    _, rows, columns, _ = latents.shape
+    velocity = net.proj_out(net.norm_out(hidden.flatten(1, 2), temb)).unflatten(1, (rows, columns))
+    return latents.float() + delta[:, None, None, None] * velocity.float()
+
+
+def _rotary(net: Any, text_ids: Tensor, rows: int, columns: int) -> Any:
+    ids = torch.cat([text_ids, image_ids(rows, columns).to(text_ids.device)])
+    return net.pos_embed(ids)
+
+
+_FIRST = "transformer_blocks.0."
+
+
+def in_head(layer: str) -> bool:
+    """Whether a layer of a block, by its name in the transformer, is the head's."""
+    return layer.startswith(_FIRST)
+
+
+def unread(graph: GraphModule) -> tuple[str, ...]:
+    """Beginnings of names of a head's or a tail's parameters that belong to the other."""
+    net: Any = graph.transformer
+    if isinstance(graph, DitHeadGraph):
+        behind = [f"transformer_blocks.{place}." for place in range(1, len(net.transformer_blocks))]
+        return tuple(f"transformer.{name}" for name in (*behind, "single_transformer_blocks."))
+    embedders = ("x_embedder.", "context_embedder.", "time_text_embed.")
+    return tuple(f"transformer.{name}" for name in (_FIRST, *embedders))
+
+
+def make_cache_graphs(checkpoint: Checkpoint) -> dict[str, GraphModule]:
+    """Head and tail of a checkpoint's denoiser by name, sharing its modules.
+
+    Raises:
+        CheckpointError: it has no block to be the head, or none behind it.
+    """
+    config = checkpoint.transformer.config
+    double, single = int(config.num_layers), int(config.num_single_layers)
+    if double < 1 or double + single < 2:
+        raise CheckpointError(
+            f"the transformer has {double} double and {single} single blocks: a first-block cache "
+            "needs a double one and at least one behind it; build without --cache"
+        )
+    return {kind.graph_name: kind(checkpoint).eval() for kind in (DitHeadGraph, DitTailGraph)}
