@@ -19,7 +19,8 @@ from a2edit.runtime.prepare import Prepared, prepare
 from a2edit.runtime.request import EditRequest, EditResult
 from a2edit.runtime.route_log import RouteLog
 from a2edit.runtime.routing import RouteChoice, RoutePlan, RouteStore
-from a2edit.runtime.sampler import denoise, noise, sigmas
+from a2edit.runtime.sampler import Denoiser, denoise, noise, sigmas
+from a2edit.runtime.step_cache import CachedDenoiser, FirstBlockCache, SkipRule, cache_entry
 from a2edit.runtime.tokenizer import PromptTokenizer
 
 Progress = Callable[[int, int], None]  # steps done, steps in all
@@ -54,9 +55,11 @@ class Editor:
         memory_budget: int | None = None,
         strict_route: bool = False,
         route_log: str | os.PathLike[str] | None = None,
+        cache: FirstBlockCache | None = None,
     ) -> None:
         self.bundle = bundle
         self.engines = engines
+        self.cache = cache
         manifest = bundle.manifest
         self.routes = RouteStore(
             manifest.routes,
@@ -85,6 +88,7 @@ class Editor:
         memory_budget: int | None = None,
         strict_route: bool = False,
         route_log: str | os.PathLike[str] | None = None,
+        cache: str | FirstBlockCache | None = None,
     ) -> Self:
         """Check a bundle and get ready; raises BundleError, TargetError or RequestError.
 
@@ -98,15 +102,21 @@ class Editor:
             strict_route: where nothing can be merged (--routes-only), refuse what is past the
                 tolerance instead of warning.
             route_log: a file to which what every gate asked for is appended (RouteLog).
+            cache: skip the denoiser's tail where it changes little: "first-block" at the bundle's
+                threshold, "first-block:0.08" or FirstBlockCache(0.08) at another. Default: never.
         """
+        wish = FirstBlockCache.of(cache) if cache is not None else None
         checked = open_bundle(bundle)
+        if wish:
+            cache_entry(checked.manifest)
         return cls(
             checked,
-            EnginePool(checked, device, engine),
+            EnginePool(checked, device, engine, split=wish is not None),
             route_tolerance=route_tolerance,
             memory_budget=memory_budget,
             strict_route=strict_route,
             route_log=route_log,
+            cache=wish,
         )
 
     def edit(self, request: EditRequest, progress: Progress | None = None) -> EditResult:
@@ -166,7 +176,7 @@ class Editor:
 
         with clock("route"):
             choices = [self.routes.supply(plan) for _, plan in batch]
-            dit = self.engines.denoiser(choices[0])
+            dit = self._denoiser(choices[0], steps)
         with clock("denoise"):
             levels = sigmas(steps, rows * columns, sampler.shift)
             shape = (1, rows, columns, model.latent_channels)
@@ -192,6 +202,7 @@ class Editor:
                     predicted_error=choice.predicted_error,
                     seed=one.request.seed,
                     steps=steps,
+                    skipped_steps=dit.skipped if isinstance(dit, CachedDenoiser) else 0,
                     timings=own.seconds,
                     gate_weights=one.gate_weights,
                     bundle_hash=self.bundle.manifest.bundle_hash,
@@ -269,6 +280,13 @@ class Editor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _denoiser(self, choice: RouteChoice, steps: int) -> Denoiser:
+        """Of one loop, with the weights of `choice`."""
+        if self.cache is None:
+            return self.engines.denoiser(choice)
+        rule = SkipRule.of(self.cache, cache_entry(self.bundle.manifest), choice)
+        return CachedDenoiser(*self.engines.head_and_tail(choice), rule, steps)
+
     def _run(self, graph: str, **inputs: Array) -> dict[str, Array]:
         return self.engines.get(graph).run(inputs)
 
@@ -277,6 +295,8 @@ class Editor:
         verified = self.bundle.manifest.verification.get(self.engines.target, {})
         for figure in verified.get("accepted", ()):
             yield f"this bundle was built with --accept-quality, though {figure}"
+        if self.cache:
+            yield from verified.get("step_cache", {}).get("over", ())
         if choice.warning:
             yield choice.warning
         try:

@@ -44,6 +44,8 @@ def explain(result: EditResult, manifest: Manifest, routes: RouteStore, console:
         near = ", ".join(f"{name} {error:.3%}" for name, error in others[:NEAREST])
         facts.add_row("next nearest" if result.supply == "static" else "nearest", near)
     facts.add_row("seed, steps", f"{result.seed}, {result.steps}")
+    if manifest.step_cache:
+        facts.add_row("skipped steps", f"{result.skipped_steps} of {result.steps}")
     facts.add_row("bundle", f"{manifest.name} {result.bundle_hash[:16]}")
     console.print(facts)
 

@@ -4,9 +4,9 @@
 
 The keys are EditRequest's fields and `id`, the output's name (default: the line's number, 0001).
 Paths are relative to the job file. A job whose output exists, made from the same line by the same
-bundle under the same route tolerance, is finished and skipped, so a list that was interrupted goes
-on where it stopped. The stamp does not cover the contents of the pictures: delete an output to have
-it made again.
+bundle under the same route tolerance and step cache, is finished and skipped, so a list that was
+interrupted goes on where it stopped. The stamp does not cover the contents of the pictures: delete
+an output to have it made again.
 """
 
 import hashlib
@@ -147,7 +147,8 @@ def run_jobs(editor: Editor, jobs: list[Job], folder: Path) -> Iterator[Outcome]
 def _stamp(job: Job, editor: Editor) -> str:
     """What an output of `job` carries: the line, and what its pixels depend on besides."""
     bundle, tolerance = editor.bundle.manifest.bundle_hash, editor.routes.tolerance
-    return hashlib.sha256(f"{job.digest}{bundle}{tolerance}".encode()).hexdigest()
+    cache = editor.cache or ""
+    return hashlib.sha256(f"{job.digest}{bundle}{tolerance}{cache}".encode()).hexdigest()
 
 
 def _saved(job: Job, stamp: str, outcome: EditResult | Exception, folder: Path) -> Outcome:

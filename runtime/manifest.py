@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any
 
 import numpy as np
 
 from a2edit.runtime.engines.base import GraphSpec, TensorSpec
 from a2edit.runtime.errors import BundleError
+from a2edit.runtime.fields import built
 from a2edit.runtime.images import atomic_path
 from a2edit.runtime.metric import RouteMetric
 from a2edit.runtime.sampler import Shift
@@ -38,9 +38,10 @@ GRAPHS = (
     "vae_decoder",
 )
 TOKENIZERS = ("text", "pooled")
+# The denoiser in two, for a step cache of this kind: built where it is asked for.
+CACHE_KIND, CACHE_GRAPHS = "first-block", ("dit_head", "dit_tail")
 
 Json = dict[str, Any]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +134,28 @@ class CalibrationEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepCacheEntry:
+    """What leaving out the denoiser's tail costs (runtime.step_cache)."""
+
+    kind: str
+    threshold: float  # the relative error of the velocity that a step may be predicted to have
+    most_skipped: int  # steps in a row
+    slopes: Mapping[str, float]  # route -> that error over the change of the first block's residual
+
+    def __post_init__(self) -> None:
+        if self.kind != CACHE_KIND:
+            raise BundleError(f"step_cache.kind is {self.kind!r}; known is {CACHE_KIND}")
+        if not 0 < self.threshold < 1:
+            raise BundleError(
+                f"step_cache.threshold is {self.threshold!r}: it must be above 0 and below 1"
+            )
+        if self.most_skipped < 1:
+            raise BundleError(f"step_cache.most_skipped is {self.most_skipped}: must be 1 or more")
+        if not all(slope > 0 for slope in self.slopes.values()):
+            raise BundleError("step_cache.slopes must be above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineEntry:
     """A compiled graph; `variant` says which of its graph's forms, and which weights fit it."""
 
@@ -171,6 +194,7 @@ class Manifest:
     files: Mapping[str, FileEntry]
     merge: MergeEntry | None = None  # None: built with --routes-only
     calibration: CalibrationEntry | None = None
+    step_cache: StepCacheEntry | None = None  # None: built without --cache
     precision: Json = field(default_factory=dict)
     verification: Json = field(default_factory=dict)
     tools: Json = field(default_factory=dict)
@@ -261,65 +285,9 @@ def manifest_from_json(content: Mapping[str, Any]) -> Manifest:
     """Content to dataclasses; keys that are unknown or missing, values of another type than the
     field's and loose ends are refused.
     """
-    manifest = _build(Manifest, content, "")
+    manifest = built(Manifest, content)
     _check_references(manifest)
     return manifest
-
-
-def _build(kind: type[T], value: Any, where: str) -> T:
-    """One dataclass from one JSON object, which is `where` in messages."""
-    content = _object(value, where)
-    fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    if unknown := sorted(content.keys() - fields.keys()):
-        raise BundleError(f"{where or 'the manifest'} has unknown keys: {', '.join(unknown)}")
-    needed = {
-        name
-        for name, item in fields.items()
-        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-    }
-    if missing := sorted(needed - content.keys()):
-        raise BundleError(f"{where or 'the manifest'} lacks {', '.join(missing)}")
-    return kind(
-        **{
-            key: _read(fields[key].type, item, f"{where}.{key}" if where else key)
-            for key, item in content.items()
-        }
-    )
-
-
-def _read(kind: Any, value: Any, where: str) -> Any:
-    """A JSON value as the type that a field is annotated with."""
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        return _build(kind, value, where)
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin in (dict, Mapping):
-        items = _object(value, where).items()
-        return {name: _read(inner[1], item, f"{where}.{name}") for name, item in items}
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise BundleError(f"{where} is {value!r}: it must be a list")
-        return tuple(_read(inner[0], item, where) for item in value)
-    if origin is UnionType:  # something, or None
-        return _read(inner[0], value, where) if value else None
-    if kind is Any:
-        return value
-    allowed, name = _PLAIN.get(kind, _PLAIN[str])  # a Literal is a text
-    if isinstance(value, bool) or not isinstance(value, allowed):
-        raise BundleError(f"{where} is {value!r}: it must be {name}")
-    return value
-
-
-_PLAIN: dict[Any, tuple[Any, str]] = {
-    str: (str, "text"),
-    int: (int, "a whole number"),
-    float: (int | float, "a number"),
-}
-
-
-def _object(value: Any, where: str) -> Json:
-    if not isinstance(value, dict):
-        raise BundleError(f"{where} must be an object, got {type(value).__name__}")
-    return value
 
 
 def _check_references(manifest: Manifest) -> None:
@@ -337,6 +305,7 @@ def _check_references(manifest: Manifest) -> None:
     _check_complete("weight_sets", manifest.weight_sets, manifest.graphs["dit"])
     for variant, sets in manifest.weight_sets.items():
         _check_complete(f"weight_sets.{variant}", sets, manifest.routes)
+    _check_cache(manifest)
     for target, engines in manifest.engines.items():
         for name, entry in engines.items():
             graph = name.partition(".")[0]
@@ -356,6 +325,14 @@ def _check_references(manifest: Manifest) -> None:
         rows = set(manifest.merge.blocks.values())
         if not rows <= set(range(blocks)):
             raise BundleError(f"merge.blocks names rows outside of {blocks} blocks")
+
+
+def _check_cache(manifest: Manifest) -> None:
+    if manifest.step_cache:
+        _check_complete("graphs", manifest.graphs, CACHE_GRAPHS)
+        for name in CACHE_GRAPHS:
+            _check_complete(f"graphs.{name}", manifest.graphs[name], manifest.graphs["dit"])
+        _check_complete("step_cache.slopes", manifest.step_cache.slopes, manifest.routes)
 
 
 def _check_complete(what: str, found: Iterable[str], needed: Iterable[str]) -> None:

@@ -76,10 +76,12 @@ class EditResult:
     supply: str = ""  # of the route's weights: "static", built ahead, or "merged" from the experts
     warnings: tuple[str, ...] = ()
     prepared: "Prepared | None" = None  # what the model saw, for contact sheets
+    skipped_steps: int = 0  # of `steps`, those that a step cache ran without the denoiser's tail
 
     def text(self) -> dict[str, str]:
         """What goes into a PNG's text chunks."""
-        return {
+        skipped = {"a2edit:skipped_steps": str(self.skipped_steps)} if self.skipped_steps else {}
+        return skipped | {
             "Software": "a2edit",
             "a2edit:route": self.route,
             "a2edit:supply": self.supply,

@@ -6,11 +6,12 @@ out.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from a2edit.runtime.engines.base import Array, Engine
+from a2edit.runtime.engines.base import Array, GraphSpec
 from a2edit.runtime.errors import RequestError
 
 MAX_STEPS = 1000
@@ -99,8 +100,19 @@ def noise(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return values.reshape(-1)[:count].astype(np.float32).reshape(shape)
 
 
+class Denoiser(Protocol):
+    """What makes a step: an engine of the graph `dit`, or head and tail of one with a cache."""
+
+    @property
+    def spec(self) -> GraphSpec: ...
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The output `next_latents` from the inputs of `dit`."""
+        ...
+
+
 def denoise(
-    engine: Engine,
+    denoiser: Denoiser,
     context: Mapping[str, Array],
     latents: Array,
     levels: NDArray[np.float32],
@@ -109,7 +121,7 @@ def denoise(
     """Euler steps of a denoiser from `latents` at levels[0] to the last level.
 
     Args:
-        engine: of the graph `dit`, its weights bound or baked in.
+        denoiser: its weights bound or baked in.
         context: what stays the same in every step, guidance included.
         latents: fp32 [B, h, w, C]; not written to.
         levels: float32 [steps + 1], as `sigmas` gives them.
@@ -121,6 +133,6 @@ def denoise(
             for value in (levels[step], levels[step + 1] - levels[step])
         )
         state = {"latents": latents, "sigma": sigma, "delta": delta}
-        latents = engine.run({**context, **state})["next_latents"]
+        latents = denoiser.run({**context, **state})["next_latents"]
         each(step + 1)
     return latents

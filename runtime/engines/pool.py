@@ -9,7 +9,7 @@ from a2edit.runtime.bundle import Bundle
 from a2edit.runtime.engines.base import CheckedEngine, Engine, WeightSet
 from a2edit.runtime.engines.cuda import capability
 from a2edit.runtime.errors import BundleError, TargetError
-from a2edit.runtime.manifest import REBUILD, EngineEntry, GraphEntry
+from a2edit.runtime.manifest import CACHE_GRAPHS, REBUILD, EngineEntry, GraphEntry
 from a2edit.runtime.routing import RouteChoice, WeightSource
 from a2edit.runtime.targets import TARGETS, Precision, target_of
 
@@ -34,9 +34,13 @@ class EnginePool:
 
     "auto" loads the engines that the bundle holds for the device. With another backend than
     theirs, or another version of it, the bundle's graphs are compiled here instead.
+
+    `split`: the denoiser is its head and its tail, of a bundle that has them (runtime.step_cache).
     """
 
-    def __init__(self, bundle: Bundle, device: str = "cpu", backend: str = "auto") -> None:
+    def __init__(
+        self, bundle: Bundle, device: str = "cpu", backend: str = "auto", *, split: bool = False
+    ) -> None:
         if device not in DEVICES:
             raise TargetError(f"device {device!r} is unknown: use {' or '.join(DEVICES)}")
         if backend != "auto" and backend not in MODULES:
@@ -60,7 +64,8 @@ class EnginePool:
         module, self._which = MODULES[self.backend]
         self._module: Any = import_module(f"a2edit.runtime.engines.{module}")
         self._engines: dict[str, CheckedEngine] = {}
-        self._bound: WeightSet | None = None  # by the shared denoiser
+        self._bound: WeightSet | None = None  # by the shared denoiser's engines
+        self._denoisers = CACHE_GRAPHS if split else (DENOISER,)
         self.variant = self._variant(DENOISER)  # of the denoiser, and so of its weight sets
 
     @property
@@ -86,8 +91,9 @@ class EnginePool:
 
     def open_all(self) -> None:
         """Open what every edit needs, so that the edits' own times are pure."""
+        unused = {DENOISER, *CACHE_GRAPHS} - set(() if self.baked else self._denoisers)
         for name in self._bundle.manifest.graphs:
-            if name != DENOISER or not self.baked:
+            if name not in unused:
                 self.get(name)
 
     def get(self, name: str) -> Engine:
@@ -120,18 +126,30 @@ class EnginePool:
         """
         if self.baked and choice.supply == "static":
             return self.get(f"{DENOISER}.{choice.route}")
-        engine = self.get(DENOISER)
-        engine.bind(choice.weight_set)
-        if self._bound is not None and self._bound is not choice.weight_set:
-            self._bound.rest()
-        self._bound = choice.weight_set
+        (engine,) = self._with_bound(choice.weight_set)
         return engine
+
+    def head_and_tail(self, choice: RouteChoice) -> tuple[Engine, Engine]:
+        """The denoiser in two, of a pool that is `split`, with the weights of `choice` bound."""
+        head, tail = self._with_bound(choice.weight_set)
+        return head, tail
+
+    def _with_bound(self, weights: WeightSet) -> list[Engine]:
+        """The shared denoiser's engines; each takes the weights of its own linears."""
+        engines = [self.get(name) for name in self._denoisers]
+        for engine in engines:
+            engine.bind(weights)
+        if self._bound is not None and self._bound is not weights:
+            self._bound.rest()
+        self._bound = weights
+        return engines
 
     def release(self, weights: WeightSet) -> None:
         """Unbind `weights` if they are bound, so that nothing here keeps them in memory."""
         if weights is self._bound:
             self._bound = None
-            self._engines[DENOISER].unbind()
+            for name in self._denoisers:
+                self._engines[name].unbind()
 
     def close(self) -> None:
         self._bound = None

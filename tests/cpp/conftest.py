@@ -56,7 +56,7 @@ def _neighbour(path: Path) -> Any:
 _runtime = _neighbour(ROOT / "tests" / "runtime" / "conftest.py")
 bundle, own_bundle = _runtime.bundle, _runtime.own_bundle
 baked_bundle, routes_only_bundle = _runtime.baked_bundle, _runtime.routes_only_bundle
-pictures = _runtime.pictures
+cached_bundle, pictures = _runtime.cached_bundle, _runtime.pictures
 
 
 class Probe:

@@ -33,8 +33,8 @@ def test_json_is_written_as_python_writes_it(probe: Any, content: dict[str, Any]
     assert whole.encode() == file_bytes(content)
 
 
-def test_bundles_open(probe: Any, bundle: Path, baked_bundle: Path) -> None:
-    for folder in (bundle, baked_bundle):
+def test_bundles_open(probe: Any, bundle: Path, baked_bundle: Path, cached_bundle: Path) -> None:
+    for folder in (bundle, baked_bundle, cached_bundle):
         probe("open_bundle", folder)
         assert probe.message() == open_bundle(folder).manifest.bundle_hash
     for name in ("red", "green"):
@@ -65,6 +65,12 @@ def changed(*path: Any, to: Any) -> Callable[[dict[str, Any]], object]:
     return change
 
 
+CACHE = {
+    "kind": "first-block",
+    "threshold": 0.08,
+    "most_skipped": 4,
+    "slopes": {"red": 0.5, "green": 1, "blue": 0.75},
+}
 CHANGES = {
     "another schema": changed("schema_version", to=2),
     "a schema that is text": changed("schema_version", to="4"),
@@ -114,6 +120,15 @@ CHANGES = {
     "merging an object": changed("merge", to=["file"]),
     "verification": changed("verification", to=[]),
     "a name that is a number": changed("name", to=3.25),
+    "a cache of text": changed("step_cache", to="first-block"),
+    "an unknown cache": changed("step_cache", to={**CACHE, "kind": "second-block"}),
+    "a cache's threshold of nothing": changed("step_cache", to={**CACHE, "threshold": 0}),
+    "a cache's threshold of all": changed("step_cache", to={**CACHE, "threshold": 1.0}),
+    "a cache of no steps": changed("step_cache", to={**CACHE, "most_skipped": 0}),
+    "a cache of half a step": changed("step_cache", to={**CACHE, "most_skipped": 0.5}),
+    "a cache with a flat slope": changed("step_cache", to={**CACHE, "slopes": {"red": 0}}),
+    "a cache with a slope of text": changed("step_cache", to={**CACHE, "slopes": {"red": "1"}}),
+    "a cache without its graphs": changed("step_cache", to=CACHE),
 }
 
 

@@ -2,8 +2,10 @@
 
 import ctypes
 import math
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from a2edit.runtime.editor import Editor
 from a2edit.runtime.errors import A2EditError, EngineError, TargetError
+from a2edit.runtime.manifest import read_manifest
 from a2edit.runtime.prepare import prepare
 from a2edit.runtime.request import EditRequest
 
@@ -92,7 +95,7 @@ def requests(pictures: Path) -> list[EditRequest]:
     ]
 
 
-@pytest.mark.parametrize("kind", ["bundle", "baked_bundle", "routes_only_bundle"])
+@pytest.mark.parametrize("kind", ["bundle", "baked_bundle", "routes_only_bundle", "cached_bundle"])
 @pytest.mark.parametrize("tolerance", [math.nan, 0.0, 10.0])
 def test_the_same_squares_make_the_same_picture(
     probe: Any, pictures: Path, kind: str, tolerance: float, request: pytest.FixtureRequest
@@ -118,6 +121,22 @@ def test_the_same_squares_make_the_same_picture(
             assert said["warnings"] == list(result.warnings)
             assert said["told"] == [[i + 1, result.steps] for i in range(result.steps)]
             assert said["stages"] == ["encode", "gate", "route", "denoise", "decode"]
+
+
+def test_the_halves_of_a_denoiser_are_left_alone(
+    probe: Any, cached_bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """They are for a step cache. Opened, one of another version would be compiled, and say so."""
+    folder = shutil.copytree(cached_bundle, tmp_path / "other")
+    manifest = read_manifest(folder)
+    engines = dict(manifest.engines["cpu"])
+    engines["dit_head"] = replace(engines["dit_head"], version="0")
+    replace(manifest, engines={"cpu": engines}).write(folder)
+    with Editor.open(folder) as editor, opened(probe, folder) as handle:
+        asked = requests(pictures)[0]
+        pixels, said = painted(probe, handle, editor, asked)
+        np.testing.assert_array_equal(pixels, square(editor, asked)[0])
+    assert said["warnings"] == []
 
 
 def test_a_budget_of_one_set_changes_nothing(probe: Any, bundle: Path, pictures: Path) -> None:

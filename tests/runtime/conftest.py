@@ -6,6 +6,8 @@ Sizes: S = 32, diptych 32x64, so 2x4 = 8 tokens of 64 latent channels; L = 2 blo
 - dit: next = x + delta (x - (c W' + the means of text, reference and pooled + g/1000 + s/1000)),
   c the first 64 of the conditioning, W the routed weight; so a run is a product of factors.
 - gate: softmax over the reference's colour, the same in both blocks.
+- dit_head, dit_tail (of `cached_bundle` alone): the same step. What the first block adds is s
+  everywhere, and what the tail adds is c W' + … + s/1000 as it was in the last whole step.
 - merge: W = sum of w_i a_i I over block 0; the routes' W is `SCALES` times I, and merged as well.
 """
 
@@ -38,6 +40,7 @@ from a2edit.runtime.manifest import (
     MetricEntry,
     RouteEntry,
     SamplerEntry,
+    StepCacheEntry,
     TokenizerEntry,
     WeightSetEntry,
 )
@@ -167,12 +170,40 @@ def _gate(g: GraphWriter) -> None:
 
 def _dit(g: GraphWriter) -> None:
     cut = (g.const(v, np.int64) for v in ([0], [64], [3]))
-    picture = g.add("Slice", "conditioning", *cut)
-    wanted = g.add("MatMul", picture, g.add("Transpose", "proj.weight", perm=[1, 0]))
+    wanted = _projected(g, g.add("Slice", "conditioning", *cut))
     for name in ("text_tokens", "reference_tokens", "pooled"):
         wanted = g.add("Add", wanted, g.mean(name))
     for name in ("guidance", "sigma"):
         wanted = g.add("Add", wanted, g.add("Div", name, g.const(1000.0)))
+    _euler(g, wanted)
+
+
+def _dit_head(g: GraphWriter) -> None:
+    cut = (g.const(v, np.int64) for v in ([0], [64], [3]))
+    g.add("Slice", "conditioning", *cut, out="hidden")
+    g.add("Identity", "text_tokens", out="context")
+    total = g.add("Add", g.mean("reference_tokens"), g.mean("pooled"))
+    for name in ("guidance", "sigma"):
+        total = g.add("Add", total, g.add("Div", name, g.const(1000.0)))
+    g.reshape(total, 1, 1, out="temb")
+    shape = g.const([1, *GRID, 64], np.int64)
+    g.add("Expand", g.reshape("sigma", 1, 1, 1, 1), shape, out="first")
+    moved = g.mean(g.add("Abs", g.add("Sub", "first", "previous")))
+    size = g.add("Max", g.mean(g.add("Abs", "previous")), g.const(1e-12))
+    g.reshape(g.add("Div", moved, size), 1, out="change")
+    _euler(g, "residual")
+
+
+def _dit_tail(g: GraphWriter) -> None:
+    wanted = g.add("Add", _projected(g, "hidden"), g.mean("context"))
+    _euler(g, g.add("Add", wanted, "temb", out="residual"))
+
+
+def _projected(g: GraphWriter, picture: str) -> str:
+    return g.add("MatMul", picture, g.add("Transpose", "proj.weight", perm=[1, 0]))
+
+
+def _euler(g: GraphWriter, wanted: str) -> None:
     velocity = g.add("Sub", "latents", wanted)
     g.add("Add", "latents", g.add("Mul", velocity, "delta"), out="next_latents")
 
@@ -218,6 +249,30 @@ GRAPHS: dict[str, tuple[Callable[[GraphWriter], None], str, str, str]] = {
     ),
 }
 
+_HEAD = """hidden float32 1 2 4 64; context float32 1 6 4; temb float32 1 1;
+first float32 1 2 4 64; change float32 1; next_latents float32 1 2 4 64"""
+CACHE_GRAPHS = {
+    "dit_head": (
+        _dit_head,
+        f"{GRAPHS['dit'][1]}; previous float32 1 2 4 64; residual float32 1 2 4 64",
+        _HEAD,
+        "",
+    ),
+    "dit_tail": (
+        _dit_tail,
+        """latents float32 1 2 4 64; hidden float32 1 2 4 64; context float32 1 6 4;
+        temb float32 1 1; delta float32 1""",
+        "next_latents float32 1 2 4 64; residual float32 1 2 4 64",
+        "proj.weight float32 64 64",
+    ),
+}
+CACHE = StepCacheEntry(
+    kind="first-block",
+    threshold=0.25,
+    most_skipped=2,
+    slopes={"red": 0.5, "green": 1.0, "blue": 0.75},
+)
+
 
 def write_merge(folder: Path) -> RouteMerger:
     """Write weights/merge.safetensors: expert i is a_i times the identity, of full rank."""
@@ -233,13 +288,19 @@ def write_merge(folder: Path) -> RouteMerger:
 
 
 def write_bundle(
-    folder: Path, *, baked: bool = False, routes_only: bool = False, **changes: Any
+    folder: Path,
+    *,
+    baked: bool = False,
+    routes_only: bool = False,
+    cached: bool = False,
+    **changes: Any,
 ) -> Path:
     """Write a bundle; `changes` replace fields of the manifest."""
     for part in ("graphs", "weights/routes", "engines/cpu", "tokenizer"):
         (folder / part).mkdir(parents=True)
     graphs, engines = {}, {}
-    for name, (write, inputs, outputs, weights) in GRAPHS.items():
+    written = GRAPHS | (CACHE_GRAPHS if cached else {})
+    for name, (write, inputs, outputs, weights) in written.items():
         entry = GraphEntry(
             file=f"graphs/{name}.onnx",
             inputs=_edge(inputs),
@@ -304,6 +365,7 @@ def write_bundle(
         },
         "route_metric": MetricEntry(gram=(identity,) * BLOCKS, energy=float(BLOCKS), tolerance=0.3),
         "merge": None if routes_only else merger.entry,
+        "step_cache": CACHE if cached else None,
         "engines": {"cpu": engines},
         "tools": {"openvino": backend_version()},
     }
@@ -356,6 +418,12 @@ def baked_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def routes_only_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model without the experts."""
     return write_bundle(tmp_path_factory.mktemp("routes_only") / "tiny", routes_only=True)
+
+
+@pytest.fixture(scope="session")
+def cached_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model with the denoiser in two as well."""
+    return write_bundle(tmp_path_factory.mktemp("cached") / "tiny", cached=True)
 
 
 @pytest.fixture

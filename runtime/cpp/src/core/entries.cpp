@@ -183,6 +183,27 @@ std::string calibration_entry(const Json& value, const std::string& where) {
   return file;
 }
 
+StepCacheEntry step_cache_entry(const Json& value, const std::string& where) {
+  StepCacheEntry entry;
+  const auto slopes = [&entry](const Json& numbers, const std::string& at) {
+    entry.slopes = table_of<double>(numbers, at, number_of);
+  };
+  read_fields(value, where,
+              {text_field("kind", entry.kind), number_field("threshold", entry.threshold),
+               whole_field("most_skipped", entry.most_skipped), {"slopes", slopes}});
+  if (entry.kind != cache_kind)
+    fail_bundle("step_cache.kind is " + repr(entry.kind) + "; known is " + cache_kind);
+  if (!(entry.threshold > 0 && entry.threshold < 1))
+    fail_bundle("step_cache.threshold is " + repr(value["threshold"]) +
+                ": it must be above 0 and below 1");
+  if (entry.most_skipped < 1)
+    fail_bundle("step_cache.most_skipped is " + std::to_string(entry.most_skipped) +
+                ": must be 1 or more");
+  for (const auto& [route, slope] : entry.slopes)
+    if (!(slope > 0)) fail_bundle("step_cache.slopes must be above 0");
+  return entry;
+}
+
 EngineEntry engine_entry(const Json& value, const std::string& where) {
   EngineEntry entry;
   read_fields(value, where,
@@ -265,6 +286,11 @@ Manifest manifest_from_json(const Json& content) {
        {"calibration",
         [&](const Json& value, At at) {
           if (!falsy(value)) manifest.calibration = calibration_entry(value, at);
+        },
+        false},
+       {"step_cache",
+        [&](const Json& value, At at) {
+          if (!falsy(value)) manifest.step_cache = step_cache_entry(value, at);
         },
         false},
        {"precision", keep, false},

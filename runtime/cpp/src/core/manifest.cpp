@@ -60,6 +60,15 @@ void check_files(const Manifest& manifest) {
     fail_bundle("files are named but not listed: " + sorted_text(unlisted));
 }
 
+void check_step_cache(const Manifest& manifest) {
+  if (!manifest.step_cache) return;
+  check_complete("graphs", manifest.graphs, {std::begin(cache_graphs), std::end(cache_graphs)});
+  for (const std::string name : cache_graphs)
+    check_complete("graphs." + name, *manifest.graphs.find(name),
+                   manifest.graphs.find("dit")->names());
+  check_complete("step_cache.slopes", manifest.step_cache->slopes, manifest.routes.names());
+}
+
 void check_tables(const Manifest& manifest) {
   const int blocks = manifest.model.blocks, experts = manifest.model.experts;
   for (const auto& [name, route] : manifest.routes)
@@ -99,6 +108,7 @@ void check_references(const Manifest& manifest) {
   check_complete("weight_sets", manifest.weight_sets, manifest.graphs.find("dit")->names());
   for (const auto& [variant, sets] : manifest.weight_sets)
     check_complete("weight_sets." + variant, sets, manifest.routes.names());
+  check_step_cache(manifest);
   for (const auto& [target, engines] : manifest.engines)
     for (const auto& [name, entry] : engines) {
       const std::string graph = name.substr(0, name.find('.'));

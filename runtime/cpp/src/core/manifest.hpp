@@ -19,6 +19,9 @@ namespace a2edit {
 
 constexpr int schema_version = 4;
 constexpr const char* manifest_name = "manifest.json";
+// The denoiser in two, for a step cache of this kind: only bundles that were built for it have them.
+constexpr const char* cache_kind = "first-block";
+constexpr const char* cache_graphs[] = {"dit_head", "dit_tail"};
 // How every refusal of a damaged bundle ends.
 constexpr const char* rebuild =
     "the bundle is damaged or incomplete; copy it again or build it again";
@@ -77,6 +80,15 @@ struct MergeEntry {
   Table<int> blocks;  // linear -> row of the gate table
 };
 
+// What leaving out the denoiser's tail costs. A host without such a loop has no other use for it
+// than to know a sound bundle by.
+struct StepCacheEntry {
+  std::string kind;
+  double threshold = 0;  // the relative error of the velocity that a step may be predicted to have
+  std::int64_t most_skipped = 0;  // steps in a row
+  Table<double> slopes;  // route -> that error over the change of the first block's residual
+};
+
 // A compiled graph; `variant` says which of its graph's forms, and which weights fit it.
 struct EngineEntry {
   std::string file, variant, backend, version, precision;
@@ -102,6 +114,7 @@ struct Manifest {
   Table<FileEntry> files;
   std::optional<MergeEntry> merge;        // none: built with --routes-only
   std::optional<std::string> calibration; // the file of the tables that routes were made from
+  std::optional<StepCacheEntry> step_cache;  // none: built without --cache
   Json verification = Json::object();     // target -> what was measured and accepted
   std::string bundle_hash;
 };

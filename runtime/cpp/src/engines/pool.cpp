@@ -85,8 +85,12 @@ std::vector<std::string> EnginePool::warnings() const {
 }
 
 void EnginePool::open_all() {
-  for (const auto& [name, variants] : bundle_.manifest.graphs)
-    if (name != denoiser_name || !baked()) get(name);
+  for (const auto& [name, variants] : bundle_.manifest.graphs) {
+    // Head and tail of the denoiser are for a step cache, which only the Python runtime has.
+    const bool part = std::find(std::begin(cache_graphs), std::end(cache_graphs), name) !=
+                      std::end(cache_graphs);
+    if (!part && (name != denoiser_name || !baked())) get(name);
+  }
 }
 
 Engine& EnginePool::get(const std::string& name) {
