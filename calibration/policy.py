@@ -23,6 +23,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from a2edit.runtime.manifest import CACHE_GRAPHS
 from a2edit.runtime.targets import Precision, Target, check_precision
 
 Kind = Literal["int8", "fp8"]
@@ -30,6 +31,8 @@ Preset = Literal["lossless", "balanced", "small"]
 PRESETS: tuple[Preset, ...] = ("lossless", "balanced", "small")
 
 DENOISER, GATE, TEXT, DECODER = "dit", "gate", "text_encoder", "vae_decoder"
+# Computed alike: a head and a tail are the same layers as the whole.
+_DENOISERS = frozenset({DENOISER, *CACHE_GRAPHS})
 # Largest ‖engine − truth‖ / ‖truth‖ of a graph's output; of the denoiser, of the velocity.
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-5, "bf16": 1e-2, "int8": 2e-2, "fp8": 4e-2}
 # Bytes: a last-bit difference before rounding moves a pixel by one level here and there.
@@ -114,14 +117,14 @@ def graph_policy(graph: str, target: Target, precision: Precision, small: bool) 
     wide: Precision = "fp32"
     if target.device == "cuda" and "bf16" in target.precisions and precision != "fp32":
         wide = "bf16"
-    narrow = small and graph in {DENOISER, TEXT}
+    narrow = small and graph in {TEXT, *_DENOISERS}
     if graph == GATE:
         wide = "fp32"
-    if graph != DENOISER:
+    if graph not in _DENOISERS:
         precision = wide
     allowed = BYTES_TOLERANCE if graph == DECODER else TOLERANCE
     parts = [allowed[precision]]
-    if graph == DENOISER and wide == "bf16":
+    if graph in _DENOISERS and wide == "bf16":
         parts = [BF16_NETWORK] if precision == "bf16" else [allowed[precision], BF16_NETWORK]
     if narrow:
         parts.append(WEIGHT_ONLY_TOLERANCE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,18 @@ from a2edit.export.chain import Chain, Made, Progress
 from a2edit.export.edge import read_graph, weight_set_bytes
 from a2edit.export.plan import check_budget
 from a2edit.export.settings import BuildSettings
-from a2edit.export.source import DIT, GRAPH_NAMES, Source
+from a2edit.export.source import DIT, Source
+from a2edit.export.steps.cached import cache_entry
 from a2edit.export.steps.calibrate import read_metric
 from a2edit.export.steps.choose import read_routes
 from a2edit.export.steps.keyed import Steps
 from a2edit.export.steps.verified import Verified
 from a2edit.export.targets import TargetPlan, target_plans
 from a2edit.runtime.errors import EngineError
+
+if TYPE_CHECKING:
+    from a2edit.calibration.routes import Route
+    from a2edit.runtime.manifest import StepCacheEntry
 
 
 def build(settings: BuildSettings, progress: Progress) -> str:
@@ -37,6 +43,8 @@ def build(settings: BuildSettings, progress: Progress) -> str:
     plans = target_plans(settings)
     source = Source(find_checkpoint(settings.model))
     check_budget(settings, [choices[0] for choices in plans], source.outline)
+    if settings.step_cache:
+        _ = source.outline_halves  # a denoiser that cannot be split is refused now
     logged = _logged(settings, source, progress)
     chain = Chain(settings.cache, progress, settings.jobs)
     chain.open()
@@ -83,6 +91,7 @@ def _pieces(steps: Steps, plans: Sequence[Sequence[TargetPlan]]) -> Pieces:
         variant: steps.weight_sets(routes, variant, chosen, merge, dit)
         for variant, dit in graphs[DIT].items()
     }
+    cache = _step_cache(steps, routes, traces, chosen)
     samples, examples = steps.held_out(traces), steps.examples()
     truths = {route.name: steps.truth(route, samples, chosen) for route in routes}
     targets = []
@@ -101,6 +110,7 @@ def _pieces(steps: Steps, plans: Sequence[Sequence[TargetPlan]]) -> Pieces:
                     graphs=own,
                     shared=shared,
                     ranges=ranges[plan.denoiser.kind] if plan.denoiser.kind else None,
+                    step_cache=cache,
                 )
                 # What is out of tolerance is accepted where there is nothing else to try.
                 accept = steps.settings.accept_quality and plan is choices[-1]
@@ -129,18 +139,30 @@ def _pieces(steps: Steps, plans: Sequence[Sequence[TargetPlan]]) -> Pieces:
         samples=samples,
         examples=examples,
         truths=truths,
+        step_cache=cache,
         page=steps.page(traces, metric, chosen, routes, set_bytes),
     )
+
+
+def _step_cache(
+    steps: Steps, routes: Sequence[Route], traces: Made, chosen: Made
+) -> StepCacheEntry | None:
+    """What skipping costs on every route; None where no cache is asked for."""
+    wish = steps.settings.step_cache
+    if wish is None:
+        return None
+    slopes = {route.name: steps.slope(route, traces, chosen).folder for route in routes}
+    return cache_entry(wish.threshold, slopes)
 
 
 def _graphs(
     steps: Steps, plans: Sequence[TargetPlan], shared: Made, ranges: Mapping[str, Made]
 ) -> dict[str, dict[str, Made]]:
     """Every variant of every graph that some target needs, each once."""
-    found: dict[str, dict[str, Made]] = {name: {} for name in GRAPH_NAMES}
+    found: dict[str, dict[str, Made]] = {}
     for plan in plans:
         for name, policy in plan.policies.items():
-            if policy.variant not in found[name]:
+            if policy.variant not in found.setdefault(name, {}):
                 own = ranges[policy.precision] if policy.quantised else None
                 found[name][policy.variant] = steps.graph(name, policy, shared, own)
     return found

@@ -46,6 +46,7 @@ from a2edit.runtime.manifest import (
     MetricEntry,
     RouteEntry,
     SamplerEntry,
+    StepCacheEntry,
     TokenizerEntry,
     WeightSetEntry,
 )
@@ -84,6 +85,7 @@ class Pieces:
         ranges: of quantised denoisers, by their 8-bit type.
         merge: what the runtime merges from; None to leave it out.
         samples, examples, truths: what engines are verified on, the last by route.
+        step_cache: what skipping steps costs; None where the denoiser is not in two.
         page: about the routes.
     """
 
@@ -102,6 +104,7 @@ class Pieces:
     samples: Made
     examples: Made
     truths: Mapping[str, Made]
+    step_cache: StepCacheEntry | None
     page: Made
 
 
@@ -267,6 +270,7 @@ def _manifest(
         calibration=CalibrationEntry(
             file=_TABLES, categories=read_traces(pieces.traces.folder).categories
         ),
+        step_cache=pieces.step_cache,
         precision=dict(precision),
         verification=dict(verification),
         tools={

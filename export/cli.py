@@ -17,6 +17,7 @@ from a2edit.export.settings import BACKENDS, MATERIALISE, PRECISIONS, BuildSetti
 from a2edit.runtime.commands import Command, Group
 from a2edit.runtime.errors import EngineError
 from a2edit.runtime.sizes import parse_size
+from a2edit.runtime.step_cache import FirstBlockCache
 from a2edit.runtime.targets import TARGETS
 
 
@@ -161,12 +162,20 @@ _FROM_LOG = click.option(
     metavar="B",
     help="Most requests that engines take in one run; a2edit-run --jobs makes use of it.",
 )
+@click.option(
+    "--cache",
+    "step_cache",
+    metavar="first-block[:T]",
+    help="Build the denoiser in two as well, so that `a2edit-run --cache` may leave out the tail "
+    "of steps; T is the threshold that it takes unless told otherwise [0.08].",
+)
 @click.option("--dry-run", is_flag=True, help="Only print what would be made, and its size.")
 def engines(
     model: str,
     out: Path | None,
     logs: tuple[Path, ...],
     routes_budget: str | None,
+    step_cache: str | None,
     dry_run: bool,
     **options: Any,
 ) -> None:
@@ -178,7 +187,14 @@ def engines(
 
     out = out or Path("build") / Path(model).name
     budget = parse_size(routes_budget) if routes_budget is not None else None
-    settings = BuildSettings(model=model, out=out, from_log=logs, routes_budget=budget, **options)
+    settings = BuildSettings(
+        model=model,
+        out=out,
+        from_log=logs,
+        routes_budget=budget,
+        step_cache=FirstBlockCache.of(step_cache) if step_cache is not None else None,
+        **options,
+    )
     if dry_run:
         from a2edit.export.plan import plan_build, print_plan
 

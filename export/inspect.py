@@ -10,9 +10,10 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from a2edit.export.pixels import ZONES
 from a2edit.runtime.bundle import open_bundle
 from a2edit.runtime.engines.pool import DENOISER
-from a2edit.runtime.manifest import EngineEntry, GraphEntry, Manifest
+from a2edit.runtime.manifest import EngineEntry, GraphEntry, Manifest, StepCacheEntry
 
 if TYPE_CHECKING:
     from a2edit.export.recheck import Rechecked
@@ -44,10 +45,14 @@ def print_bundle(folder: Path, console: Console) -> None:
     for target in sorted(manifest.engines):
         console.print(_engines(manifest, target))
         console.print(_routes(manifest, target))
+        if manifest.step_cache:
+            console.print(_step_cache(manifest.step_cache, manifest.verification.get(target, {})))
         verified = manifest.verification.get(target, {})
         console.print(f"verified by  {verified.get('runner', 'nobody')}", soft_wrap=True)
         for said in verified.get("accepted", ()):
             console.print(f"[yellow]accepted     {said}[/]", soft_wrap=True)
+        for said in verified.get("step_cache", {}).get("over", ()):
+            console.print(f"[yellow]step cache   {said}[/]", soft_wrap=True)
     console.print(
         "made with    " + ", ".join(f"{key} {value}" for key, value in manifest.tools.items()),
         soft_wrap=True,
@@ -139,6 +144,23 @@ def _routes(manifest: Manifest, target: str) -> Table:
             f"{weights.bytes / 1e6:.1f}",
             " ".join(map(str, sorted(active))),
         )
+    return table
+
+
+def _step_cache(entry: StepCacheEntry, verified: Mapping[str, Any]) -> Table:
+    table = plain_table(
+        f"Step cache, {entry.kind}:{entry.threshold:g}, up to {entry.most_skipped} steps in a row",
+        ("route",),
+        ("error by change", "skipped", "error", "dB in mask", "around", "outside"),
+    )
+    for route, slope in sorted(entry.slopes.items()):
+        found = verified.get("step_cache", {}).get("routes", {}).get(route)
+        cells = [""] * 5
+        if found:
+            zones = (found["pictures"].get(zone) for zone in ZONES)
+            psnr = (f"{it['psnr_db']:.1f}" if it else "" for it in zones)
+            cells = [f"{found['skipped']:.0%}", f"{found['relative_error']:.1e}", *psnr]
+        table.add_row(route, f"{slope:.2f}", *cells)
     return table
 
 

@@ -59,6 +59,13 @@ def counting_bytes(outline: Checkpoint, samples: int) -> int:
     return max(moments, spreads + counted)
 
 
+def skipping_bytes(outline: Checkpoint) -> int:
+    """What is kept of earlier steps while a step cache is calibrated."""
+    from a2edit.calibration.step_cache import WINDOW
+
+    return 4 * 2 * WINDOW * outline.config.image_tokens * int(outline.transformer.inner_dim)
+
+
 def comparing_bytes(outline: Checkpoint) -> int:
     """Inputs and outputs of linears while layers are compared, of an engine and of torch."""
     from a2edit.export.layer_errors import AT_ONCE

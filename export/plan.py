@@ -21,9 +21,10 @@ from a2edit.export.memory import (
     denoiser_bytes,
     encoder_bytes,
     merging_bytes,
+    skipping_bytes,
 )
 from a2edit.export.settings import BuildSettings
-from a2edit.export.source import DIT, GRAPH_NAMES, Source
+from a2edit.export.source import DIT, HEAD, TAIL, Source, graph_names
 from a2edit.export.steps.calibrate import VERIFY_SAMPLES
 from a2edit.export.targets import TargetPlan, target_plans
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 # Bytes a module adds to an ONNX file, and to an engine beside its parameters.
 _ONNX, _ENGINE = 900, 2800
 # A GPU's plan holds kernels: as many bytes for the tiny model as for the embedded one.
-_KERNELS = {DIT: 6.5e6, "vae_encoder": 0.3e6, "vae_decoder": 0.5e6}
+_KERNELS = {DIT: 6.5e6, HEAD: 6.5e6, TAIL: 6.5e6, "vae_encoder": 0.3e6, "vae_decoder": 0.5e6}
 _OTHER_KERNELS = 1.3e6
 # What a graph's modules have and the graph does not read: the other half, SigLIP's pooling head.
 _UNUSED = {
@@ -118,10 +119,10 @@ def plan_build(settings: BuildSettings) -> Plan:
 
     plans = [choices[0] for choices in target_plans(settings)]
     source = Source(find_checkpoint(settings.model))
-    outline, graphs = source.outline, source.outline_graphs
+    names = graph_names(split=settings.step_cache is not None)
+    outline, graphs = source.outline, {name: source.outline_graph(name) for name in names}
     variants = {
-        name: {plan.policies[name].variant: plan.policies[name] for plan in plans}
-        for name in GRAPH_NAMES
+        name: {plan.policies[name].variant: plan.policies[name] for plan in plans} for name in names
     }
     sets = {variant: set_bytes(outline, how) for variant, how in variants[DIT].items()}
     least = {variant: least_set_bytes(outline, how) for variant, how in variants[DIT].items()}
@@ -163,6 +164,7 @@ def plan_build(settings: BuildSettings) -> Plan:
     wide = replace(outline, config=outline.config.at(sizes[-1]))
     steps = (
         denoiser_bytes(wide) + counting_bytes(outline, settings.samples),
+        denoiser_bytes(outline) + skipping_bytes(outline) if settings.step_cache else 0,
         encoder_bytes(wide),
         settings.jobs * job,
         # Weight sets are files, and stay there.
@@ -201,12 +203,16 @@ def graph_parameters(
     from a2edit.export.passes.external import LARGE
     from a2edit.export.weight_only import is_weight_only
     from a2edit.export.weights import shared_parameters
+    from a2edit.model.step_cache import unread
 
+    unused = _UNUSED.get(graph.graph_name, ("-",))
+    if graph.graph_name in {HEAD, TAIL}:
+        unused = unread(graph)
     names = {id(parameter): name for name, parameter in shared_parameters(outline).items()}
     wide = narrow = 0
     for own, parameter in graph.named_parameters():
         name = names.get(id(parameter))
-        if name is None or own.startswith(_UNUSED.get(graph.graph_name, ("-",))):
+        if name is None or own.startswith(unused):
             continue
         eight = is_weight_only(name)
         size = parameter.numel() if eight and policy.weight_only else stored[name]
@@ -238,7 +244,7 @@ def verification_bytes(
 ) -> int:
     """Held-out requests, what torch makes of them on every route, examples of every graph."""
     config, total = outline.config, 0
-    others = [graph for name, graph in graphs.items() if name != DIT]
+    others = [graph for name, graph in graphs.items() if name not in {DIT, HEAD, TAIL}]
     for size in sizes:
         height, width = config.at(size).canvas
         latents, *context = graphs[DIT].example_inputs(size=size)

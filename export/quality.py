@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from a2edit.export.held_out import HeldOut, Truth
 from a2edit.export.pixels import ZONES, Pixels, Zones, by_zone
 from a2edit.runtime.engines.base import OPEN, Array, Engine
-from a2edit.runtime.sampler import denoise
+from a2edit.runtime.sampler import Denoiser, denoise
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def graph_figure(
     return Figure(float(np.max(errors)), tolerance)
 
 
-def velocity_error(engine: Engine, feeds: Mapping[str, Array], truth: Truth) -> float:
+def velocity_error(engine: Denoiser, feeds: Mapping[str, Array], truth: Truth) -> float:
     """The largest relative error of the velocity at the compared steps, on a request's `feeds`.
 
     The engine sees the latents that the torch loop reaches, because late ones are nothing like
@@ -123,7 +123,7 @@ def velocity_error(engine: Engine, feeds: Mapping[str, Array], truth: Truth) -> 
 
 
 def painted(
-    denoiser: Engine, decoder: Engine, samples: Sequence[HeldOut], truths: Sequence[Truth]
+    denoiser: Denoiser, decoder: Engine, samples: Sequence[HeldOut], truths: Sequence[Truth]
 ) -> list[Pixels]:
     """The pictures at the end of the whole loop from the truths' noise: u8 [S,S,3].
 
@@ -140,7 +140,7 @@ def painted(
 
 
 def _painted(
-    denoiser: Engine, decoder: Engine, pairs: Sequence[tuple[HeldOut, Truth]]
+    denoiser: Denoiser, decoder: Engine, pairs: Sequence[tuple[HeldOut, Truth]]
 ) -> Iterable[Pixels]:
     """Of requests of one size, in one run."""
     feeds = {

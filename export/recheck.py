@@ -22,11 +22,14 @@ from a2edit.export.held_out import (
     truth_of,
 )
 from a2edit.export.quality import Figure, graph_figure, route_figure
+from a2edit.export.source import HEAD, TAIL
+from a2edit.export.steps.cached import cache_figure
 from a2edit.export.steps.runner import is_here
 from a2edit.runtime.bundle import Bundle, open_bundle
 from a2edit.runtime.engines.pool import DENOISER, EnginePool
 from a2edit.runtime.errors import BundleError
 from a2edit.runtime.manifest import RouteEntry
+from a2edit.runtime.step_cache import SkipRule
 from a2edit.runtime.targets import TARGETS
 
 Truths = Callable[[str, RouteEntry], list[Truth]]
@@ -102,15 +105,31 @@ def _target(
         else:
             denoiser = pool.get(DENOISER)
             denoiser.bind(bundle.weight_set(name, pool.variant))
-        figure, _ = route_figure(
+        routed = truths(name, manifest.routes[name])
+        figure, pictures = route_figure(
             denoiser,
             pool.get("vae_decoder"),
             samples,
-            truths(name, manifest.routes[name]),
+            routed,
             tolerance=before["tolerance"],
             least_psnr_db=before["least_psnr_db"],
         )
         yield beside(f"route {name}", figure, before)
+        if manifest.step_cache is not None:
+            noted = recorded["step_cache"]["routes"][name]
+            halves = pool.get(HEAD), pool.get(TAIL)
+            for half in halves:
+                half.bind(bundle.weight_set(name, pool.variant))
+            cached = cache_figure(
+                halves,
+                pool.get("vae_decoder"),
+                SkipRule.of_route(manifest.step_cache, name),
+                samples,
+                routed,
+                pictures,
+                noted["tolerance"],
+            )
+            yield beside(f"step cache {name}", cached, noted)
 
 
 def _bundled(bundle: Bundle) -> Truths:

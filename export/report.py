@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from a2edit.export.charts import Line, error_bars, legend
 from a2edit.export.gallery import Shown, gallery
+from a2edit.export.pixels import ZONES
 from a2edit.export.style import page, table, tiles
 from a2edit.export.svg import percent, tag, text
 
@@ -28,6 +29,11 @@ _ERRORS = (
 _ROUTES = (
     "How far requests are from these routes, and what more of them would bring, is in <a "
     'href="routes.html">routes.html</a>.'
+)
+_CACHE = (
+    "What <code>a2edit-run --cache first-block</code> changes, at its threshold of {:g}: every "
+    "picture with the cache beside the one without, of the same route and engines. Whole steps "
+    "are those of the denoiser in two that skip nothing, against the PyTorch model."
 )
 _LAYERS = (
     "Every routed linear at the loop's last step. Its own error is taken against torch's linear on "
@@ -124,25 +130,51 @@ def _target(report: Report, target: str) -> list[str]:
             ],
         ),
     ]
+    if cache := figures.get("step_cache"):
+        parts += _step_cache(cache)
     if layers := figures.get("layers"):
         parts += [f"<h3>Error per layer</h3><p>{_LAYERS}</p>", _layers(layers)]
     return parts
 
 
 def _route(route: Route, figure: Mapping[str, Any]) -> list[str]:
-    zones = figure["pictures"]
-    psnr = {zone: f"{found['psnr_db']:.1f} dB" for zone, found in zones.items()}
+    inside, around, outside = _psnr(figure["pictures"])
     return [
         route.name,
         str(route.members),
         f"{route.predicted_error:.2%}",
         *_figure(figure),
-        psnr["mask"],
+        inside,
         f"{figure['least_psnr_db']:g} dB",
-        psnr.get("band", ""),
-        psnr.get("outside", ""),
-        f"{zones['mask']['ssim']:.4f}",
+        around,
+        outside,
+        f"{figure['pictures']['mask']['ssim']:.4f}",
     ]
+
+
+def _step_cache(cache: Mapping[str, Any]) -> list[str]:
+    parts = [f"<h3>Step cache</h3><p>{_CACHE.format(cache['threshold'])}</p>"]
+    if over := cache.get("over"):
+        listed = "".join(tag("li", text(said)) for said in over)
+        parts.append(f'<div class="over"><b>Changes much</b><ul>{listed}</ul></div>')
+    heads = ["route", "steps skipped", "whole steps, measured", "allowed"]
+    pictures = ["PSNR in mask", "around it", "outside", "SSIM in mask"]
+    rows = [
+        [
+            route,
+            f"{figure['skipped']:.0%}",
+            *_figure(figure),
+            *_psnr(figure["pictures"]),
+            f"{figure['pictures']['mask']['ssim']:.4f}",
+        ]
+        for route, figure in cache["routes"].items()
+    ]
+    return [*parts, table([*heads, *pictures], rows)]
+
+
+def _psnr(pictures: Mapping[str, Any]) -> list[str]:
+    """By zone: in the mask, around it, outside; nothing for a zone that is empty."""
+    return [f"{pictures[zone]['psnr_db']:.1f} dB" if zone in pictures else "" for zone in ZONES]
 
 
 def _products(products: Mapping[str, Any], graph: str) -> str:

@@ -15,6 +15,7 @@ from a2edit.calibration.policy import PRESETS, Preset
 from a2edit.calibration.routes import RouteLimit
 from a2edit.runtime.errors import RequestError
 from a2edit.runtime.spec import PATCH
+from a2edit.runtime.step_cache import FirstBlockCache
 from a2edit.runtime.targets import PRECISIONS as TYPES
 from a2edit.runtime.targets import Precision, Target, parse_targets
 
@@ -38,7 +39,7 @@ _TOOLS = (
     "scikit-learn",
 )
 # Our own code whose change may change what a step makes: of all steps, of routes, of int8's ranges,
-# of the samples.
+# of the step cache, of the samples.
 _BUILD_CODE = (
     "calibration/policy.py",
     "export/**/*.py",
@@ -49,6 +50,7 @@ _BUILD_CODE = (
     "runtime/metric.py",
     "runtime/sampler.py",
     "runtime/spec.py",
+    "runtime/step_cache.py",
     "runtime/targets.py",
     "runtime/tensors.py",
 )
@@ -62,6 +64,7 @@ _RANGE_CODE = (
     "calibration/sharing.py",
     "calibration/smoothing.py",
 )
+_CACHE_CODE = ("calibration/step_cache.py",)
 _SAMPLE_CODE = (
     "calibration/samples.py",
     "calibration/trac*.py",
@@ -102,6 +105,8 @@ class BuildSettings:
         sizes: sides in pixels that engines take besides the checkpoint's own.
         batch: most samples in one run of an engine.
         jobs: steps that are done at a time where they do not need each other.
+        step_cache: build the denoiser in two as well, so that edits may skip the tail of steps,
+            with the threshold that they take unless told otherwise; None for without.
     """
 
     model: str
@@ -124,6 +129,7 @@ class BuildSettings:
     batch: int = 1
     jobs: int = 1
     from_log: tuple[Path, ...] = ()
+    step_cache: FirstBlockCache | None = None
 
     def __post_init__(self) -> None:
         _ = self.limit
@@ -146,6 +152,11 @@ class BuildSettings:
                 f"--calibration {self.calibration} does not exist; give a UniEdit folder or shards"
             )
         _ = self.targets
+        if self.step_cache and self.materialise == "baked":
+            raise RequestError(
+                "--cache and --materialise baked do not go together: head and tail of the denoiser "
+                "take a route's weights as inputs; leave out one of the two"
+            )
         if self.preset is not None and self.precision != "auto":
             raise RequestError(
                 f"--preset {self.preset} and --precision {self.precision} both say what to compute "
@@ -206,6 +217,11 @@ def route_code_hash() -> str:
 def range_code_hash() -> str:
     """sha256 over our own code that chooses what becomes int8, and how."""
     return _hash(_RANGE_CODE)
+
+
+def cache_code_hash() -> str:
+    """sha256 over our own code that measures what a step cache costs."""
+    return _hash(_CACHE_CODE)
 
 
 def sample_code_hash() -> str:

@@ -8,6 +8,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from a2edit.runtime.manifest import CACHE_GRAPHS
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -26,6 +28,15 @@ GRAPH_NAMES = (
     DIT,
     "vae_decoder",
 )
+
+
+# The denoiser in two, of a build with a step cache.
+HEAD, TAIL = CACHE_GRAPHS
+
+
+def graph_names(*, split: bool) -> tuple[str, ...]:
+    """What a build makes; with head and tail of the denoiser if it is `split`."""
+    return (*GRAPH_NAMES, HEAD, TAIL) if split else GRAPH_NAMES
 
 
 class Source:
@@ -91,17 +102,39 @@ class Source:
 
         return make_graphs(self.outline)
 
+    @cached_property
+    def outline_halves(self) -> dict[str, GraphModule]:
+        """Head and tail of the denoiser; raises CheckpointError where there is nothing to split."""
+        from a2edit.model.step_cache import make_cache_graphs
+
+        return make_cache_graphs(self.outline)
+
+    def outline_graph(self, name: str) -> GraphModule:
+        """One of `outline_graphs` or `outline_halves`."""
+        return (self.outline_halves if name in CACHE_GRAPHS else self.outline_graphs)[name]
+
+    def routed_linears(self, name: str) -> list[str]:
+        """Those that a graph holds."""
+        from a2edit.model.step_cache import in_head
+
+        linears = [linear.name for linear in self.outline.linears]
+        held = {
+            DIT: linears,
+            HEAD: [linear for linear in linears if in_head(linear)],
+            TAIL: [linear for linear in linears if not in_head(linear)],
+        }
+        return held.get(name, [])
+
     @cache  # noqa: B019 # a source lives as long as its build
     def exported(self, name: str, openings: Openings) -> ir.Model:
         """The fp32 ONNX model of a graph, without weights; nobody may change it."""
         from a2edit.export.onnx_export import onnx_from_module
         from a2edit.export.weights import shared_parameters
 
-        routed = [f"{linear.name}.weight" for linear in self.outline.linears]
         return onnx_from_module(
-            self.outline_graphs[name],
+            self.outline_graph(name),
             shared_parameters(self.outline),
-            routed if name == DIT else (),
+            [f"{linear}.weight" for linear in self.routed_linears(name)],
             openings,
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from a2edit.calibration.policy import DENOISER, GraphPolicy, graph_policy, resolve
 from a2edit.export.compile import check_compiler, openvino
 from a2edit.export.settings import BuildSettings
-from a2edit.export.source import GRAPH_NAMES
+from a2edit.export.source import graph_names
 from a2edit.runtime.targets import Precision, Target
 
 
@@ -60,5 +60,6 @@ def _plan(settings: BuildSettings, target: Target, precision: Precision) -> Targ
     backend = target.backends[0] if settings.backend == "auto" else settings.backend
     check_compiler(target, backend)
     small = settings.preset == "small"
-    policies = {name: graph_policy(name, target, precision, small) for name in GRAPH_NAMES}
+    names = graph_names(split=settings.step_cache is not None)
+    policies = {name: graph_policy(name, target, precision, small) for name in names}
     return TargetPlan(target=target, backend=backend, policies=policies)

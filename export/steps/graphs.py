@@ -50,6 +50,8 @@ def save_graph(
     from a2edit.export.weights import places
 
     peaks, smooth = (read_ranges(ranges), read_smooth(ranges)) if ranges else (None, None)
+    held = set(source.routed_linears(name))
+    peaks = {linear: peak for linear, peak in peaks.items() if linear in held} if peaks else None
     # Passes rewrite in place, and other variants come from the same export.
     model = in_precision(source.exported(name, openings).clone(), policy, peaks, smooth)
     stored = places(shared / SHARED_FILE)
@@ -57,6 +59,6 @@ def save_graph(
     # A compiler for GPUs keeps constants several times over while it builds (decision 14).
     fed = large_matrices(model, {**stored, **(narrow or {})}) if policy.rest == "bf16" else []
     save_onnx(model, stored, folder / graph_file(name, policy.variant), fed, narrow)
-    graph = source.outline_graphs[name]
+    graph = source.outline_graph(name)
     write_graph(model, len(graph.input_names), folder, fed)
     write_json(folder / PROFILES_FILE, openings.profiles(graph))

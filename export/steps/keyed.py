@@ -22,13 +22,14 @@ from a2edit.export.openings import Openings
 from a2edit.export.settings import (
     BuildSettings,
     build_code_hash,
+    cache_code_hash,
     range_code_hash,
     route_code_hash,
     sample_code_hash,
     tool_versions,
 )
 from a2edit.export.source import DIT, Source, data_hash
-from a2edit.export.steps import calibrate, choose, merge, page
+from a2edit.export.steps import cached, calibrate, choose, merge, page
 from a2edit.export.steps.engines import save_engine
 from a2edit.export.steps.graphs import save_graph, save_parameters
 from a2edit.export.steps.verified import Verified, save_verification
@@ -160,6 +161,19 @@ class Steps:
             set_bytes=set_bytes,
         )
         return self.chain.run("routes", inputs, work)
+
+    def slope(self, route: Route, traces: Made, chosen: Made) -> Made:
+        """Of a step cache: what a change of the first block's residual costs on a route."""
+        inputs = {
+            **self._base,
+            "traces": traces.key,
+            "routes": chosen.key,
+            "route": route.name,
+            "code": cache_code_hash(),
+        }
+        table = np.asarray(route.table)
+        work = partial(cached.save_slope, source=self.source, traces=traces.folder, table=table)
+        return self.chain.run(f"cache-{route.name}", inputs, work)
 
     def merge_source(self, ranges: Made | None) -> Made:
         inputs = {**self._base, "ranges": ranges.key} if ranges else self._base
@@ -296,6 +310,7 @@ class Steps:
             "made": made.keys,
             "allowed": {name: policy.tolerance for name, policy in plan.policies.items()},
             "accept": accept,
+            "step_cache": asdict(made.step_cache) if made.step_cache else None,
         }
         work = partial(
             save_verification,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +26,14 @@ from a2edit.export.held_out import (
 )
 from a2edit.export.pixels import Pixels
 from a2edit.export.quality import Figure, RouteFigure, graph_figure, route_figure
-from a2edit.export.source import DIT
+from a2edit.export.source import DIT, HEAD, TAIL
+from a2edit.export.steps.cached import CacheFigure, cache_figure, cache_section
 from a2edit.export.steps.calibrate import read_alone
 from a2edit.export.steps.runner import is_here, runnable, twin
 from a2edit.export.verify import check
 from a2edit.runtime.engines.base import Engine, WeightSet
+from a2edit.runtime.manifest import StepCacheEntry
+from a2edit.runtime.step_cache import SkipRule
 from a2edit.runtime.tensors import map_tensors
 
 if TYPE_CHECKING:
@@ -56,6 +59,7 @@ class Verified:
         graphs: the target's variants by graph.
         shared: parameters that the graphs point to.
         ranges: of an 8-bit denoiser; None of another.
+        step_cache: as the manifest has it, where the engines have the denoiser in two.
     """
 
     samples: Made
@@ -66,6 +70,7 @@ class Verified:
     graphs: Mapping[str, Made]
     shared: Made
     ranges: Made | None
+    step_cache: StepCacheEntry | None = None
 
     @property
     def keys(self) -> dict[str, str]:
@@ -99,12 +104,16 @@ def save_verification(
         layers = _layers(source, plan, worst, made)
     figures: dict[str, Figure] = {**graphs, **{f"route {name}": it for name, it in found.items()}}
     alone = read_alone(made.ranges.folder) if made.ranges else None
+    cached = _cached(plan, routes, made, pictures)
+    figures |= {f"step cache {name}": it for name, it in cached.items()}
     accepted = check(figures, layers, alone, accept=accept)
     about: dict[str, Any] = {
         "runner": plan.backend if is_here(plan.target) else "onnxruntime, the same graphs",
         "graphs": {name: figure.to_dict() for name, figure in graphs.items()},
         "routes": {name: figure.to_dict() for name, figure in found.items()},
     }
+    if made.step_cache:
+        about["step_cache"] = cache_section(made.step_cache.threshold, cached)
     if accepted:
         about["accepted"] = accepted
     if layers:
@@ -155,6 +164,37 @@ def _routes(
                 with engine(f"{DIT}.{route.name}") as denoiser:
                     verify(route, denoiser, decoder)
     return found, pictures
+
+
+def _cached(
+    plan: TargetPlan, routes: Sequence[Route], made: Verified, pictures: Mapping[str, Pixels]
+) -> dict[str, CacheFigure]:
+    """Every route with the step cache; nothing where there is none."""
+    entry = made.step_cache
+    if entry is None:
+        return {}
+    samples = read_held_out(made.samples.folder / SAMPLES_FILE)
+    found = {}
+    with ExitStack() as opened:
+        head, tail, decoder = (
+            opened.enter_context(
+                runnable(name, plan, made.engines[name], made.graphs[name], made.shared)
+            )
+            for name in (HEAD, TAIL, _DECODER)
+        )
+        for route in routes:
+            for engine in (head, tail):
+                engine.bind(_weight_set(made, route.name))
+            found[route.name] = cache_figure(
+                (head, tail),
+                decoder,
+                SkipRule.of_route(entry, route.name),
+                samples,
+                read_truth(made.truths[route.name].folder / TRUTH_FILE),
+                [pictures[f"{route.name}.{place}"] for place in range(len(samples))],
+                plan.denoiser.tolerance,
+            )
+    return found
 
 
 def _layers(source: Source, plan: TargetPlan, route: Route, made: Verified) -> list[LayerError]:
