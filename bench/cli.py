@@ -4,18 +4,18 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from a2edit.bench import latency as latencies
 from a2edit.bench.experts_command import experts
 from a2edit.bench.export_command import export
 from a2edit.bench.flow_command import flow
 from a2edit.bench.fullsize_command import fullsize
+from a2edit.bench.ladder.command import ladder
 from a2edit.bench.options import results_option
 from a2edit.bench.precision_command import precision
 from a2edit.bench.quality.command import quality
 from a2edit.bench.routes_command import routes
-from a2edit.bench.rows import Row, Setup, append_rows
+from a2edit.bench.rows import Setup, append_rows, table_of
 from a2edit.runtime.commands import Command, Group
 
 _bundle = click.option(
@@ -48,7 +48,7 @@ def latency(
     with console.status("starting") as status:
         rows = latencies.measure(plan, status.update)
     append_rows(results / "latency.csv", rows)
-    console.print(_table(rows))
+    console.print(table_of(rows))
     console.print(f"appended to {results / 'latency.csv'}")
 
 
@@ -72,7 +72,7 @@ def training(results: Path, model: str, steps: int) -> None:
     setup = Setup.here("training", model, steps)
     rows = [setup.row(name, "samples/s", values) for name, values in rates.items()]
     append_rows(results / "training.csv", rows)
-    console.print(_table(rows))
+    console.print(table_of(rows))
     console.print(f"appended to {results / 'training.csv'}")
 
 
@@ -107,7 +107,7 @@ def switching(
     with console.status("starting") as status:
         rows = bench.measure(plan, status.update)
     append_rows(results / "switching.csv", rows)
-    console.print(_table(rows))
+    console.print(table_of(rows))
     console.print(f"appended to {results / 'switching.csv'}")
 
 
@@ -136,7 +136,7 @@ def hosts(
     with console.status("starting") as status:
         rows = measure(plan, status.update)
     append_rows(results / "hosts.csv", rows)
-    console.print(_table(rows))
+    console.print(table_of(rows))
     console.print(f"appended to {results / 'hosts.csv'}")
 
 
@@ -163,7 +163,7 @@ def gram(results: Path, model: str) -> None:
         setup.row("parameters of the experts", "M", [cost.parameters / 1e6]),
     ]
     append_rows(results / "gram.csv", rows)
-    console.print(_table(rows))
+    console.print(table_of(rows))
     console.print(f"appended to {results / 'gram.csv'}")
 
 
@@ -172,25 +172,9 @@ main.add_command(experts)
 main.add_command(export)
 main.add_command(flow)
 main.add_command(fullsize)
+main.add_command(ladder)
 main.add_command(precision)
 main.add_command(routes)
-
-
-def _table(rows: list[Row]) -> Table:
-    table = Table(box=None, header_style="bold")
-    table.add_column("figure")
-    for name in ("p20", "p50", "p80"):
-        table.add_column(name, justify="right")
-    table.add_column("unit")
-    for row in rows:
-        one = row.n == 1
-        cells = ("", f"{row.p50:.4g}", "") if one else (f"{v:.4g}" for v in _percentiles(row))
-        table.add_row(row.subject, *cells, row.unit)
-    return table
-
-
-def _percentiles(row: Row) -> tuple[float, float, float]:
-    return row.p20, row.p50, row.p80
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ them. Cold start and peak memory come from processes that do nothing else (`work
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from a2edit.bench.heldout.cases import Case, drawn_case
 from a2edit.bench.reference import peft_reference, torch_reference
 from a2edit.bench.rows import Row, Setup
 from a2edit.bench.timed import open_timed
-from a2edit.runtime.errors import EngineError
+from a2edit.bench.worker import in_process, output_of
 from a2edit.runtime.request import EditRequest
 
 CASE = "diver"  # of the held-out cases
@@ -78,7 +77,7 @@ def measure(plan: Plan, note: Note) -> list[Row]:
             workers.insert(1, ("engine, baked", "engine", str(plan.baked)))
         for side, kind, model in workers:
             note(f"memory of {side}, in a process of its own")
-            figures = _worker(kind, model, request)
+            figures = in_process(kind, model, request)
             rows.append(setup.row(f"{side}, import and open", "s", [figures["open"]]))
             rows.append(setup.row(f"{side}, first edit", "s", [figures["first"]]))
             rows.append(setup.row(f"{side}, peak resident set", "MB", [figures["peak"]]))
@@ -92,16 +91,25 @@ class Host(Protocol):
 
 
 def interleaved(
-    sides: Mapping[str, Host], case: Case, steps: int, rounds: int, clock: Callable[[], float]
+    sides: Mapping[str, Host],
+    case: Case,
+    steps: int,
+    rounds: int,
+    clock: Callable[[], float],
+    each: Callable[[str, Any], object] = lambda *_: None,
 ) -> dict[str, list[float]]:
-    """Seconds of each side's edits: every round runs all sides once on the same request."""
+    """Seconds of each side's edits: every round runs all sides once on the same request.
+
+    `each` is told of every result, but for those of the rounds that warm up.
+    """
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for turn in range(-WARM_UP, rounds):
         for side, edits in sides.items():
             start = clock()
-            edits.edit(case.request(steps=steps, seed=max(turn, 0)))
+            result = edits.edit(case.request(steps=steps, seed=max(turn, 0)))
             if turn >= 0:
                 seconds[side].append(clock() - start)
+                each(side, result)
     return seconds
 
 
@@ -130,7 +138,7 @@ def _cold_start(bundle: Path, request: Path) -> float:
     """Seconds from starting a2edit-run to its file being there."""
     command = edit_command([sys.executable, "-c", PYTHON_HOST], bundle, request)
     start = time.perf_counter()
-    _run(command)
+    output_of(command)
     return time.perf_counter() - start
 
 
@@ -139,17 +147,3 @@ def edit_command(host: list[str], bundle: Path, request: Path) -> list[str]:
     asked: dict[str, Any] = json.loads(request.read_text(encoding="utf-8"))
     options = {**asked, "bundle": bundle, "out": request.with_name("edit.png")}
     return [*host, *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
-
-
-def _worker(kind: str, model: str, request: Path) -> dict[str, float]:
-    command = [sys.executable, "-m", "a2edit.bench.worker", kind, model, str(request)]
-    figures: dict[str, float] = json.loads(_run(command).splitlines()[-1])
-    return figures
-
-
-def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise EngineError(f"{' '.join(command[1:4])} … exited with {done.returncode}: {last}")
-    return done.stdout

@@ -20,6 +20,15 @@ def peft_reference(model: str) -> Edits:
     return PeftPipeline(model)
 
 
+def merged_reference(model: str) -> Edits:
+    """The same model with every request's experts merged before its steps."""
+    quiet()
+    from a2edit.bench.merged_reference import MergedPipeline
+    from a2edit.model.checkpoint import Checkpoint
+
+    return MergedPipeline(Checkpoint.load(model))
+
+
 def quiet() -> None:
     """Tell torch's libraries to keep quiet, before they are imported."""
     from transformers.utils import logging

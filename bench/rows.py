@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+from rich.table import Table
 
 # Whose versions change the figures.
 TOOLS = ("numpy", "openvino", "onnxruntime", "torch", "diffusers")
@@ -120,3 +121,21 @@ def commit() -> str:
         return git("rev-parse", "--short", "HEAD") + ("+" if git("diff", "--stat", "HEAD") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def table_of(rows: list[Row]) -> Table:
+    """Percentiles of every row, for a console."""
+    table = Table(box=None, header_style="bold")
+    table.add_column("figure")
+    for name in ("p20", "p50", "p80"):
+        table.add_column(name, justify="right")
+    table.add_column("unit")
+    for row in rows:
+        one = row.n == 1
+        cells = ("", f"{row.p50:.4g}", "") if one else (f"{v:.4g}" for v in _percentiles(row))
+        table.add_row(row.subject, *cells, row.unit)
+    return table
+
+
+def _percentiles(row: Row) -> tuple[float, float, float]:
+    return row.p20, row.p50, row.p80

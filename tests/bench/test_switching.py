@@ -5,24 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from click.testing import CliRunner
 
 from a2edit.bench.cli import main
 from a2edit.export.build import build
 from a2edit.export.chain import Silent
 from a2edit.export.settings import BuildSettings
-from a2edit.model.architectures import TINY, new_checkpoint, randomise_experts
 
 
 @pytest.mark.slow
-def test_every_figure_is_measured_on_a_bundle(tmp_path: Path) -> None:
-    checkpoint = new_checkpoint(TINY, tmp_path / "tokenizers")
-    randomise_experts(checkpoint)
-    torch.manual_seed(1)
-    torch.nn.init.normal_(checkpoint.gate.heads.weight, std=2.0)
-    checkpoint.save(tmp_path / "model")
-    model, out = str(tmp_path / "model"), tmp_path / "bundle"
+def test_every_figure_is_measured_on_a_bundle(tiny_model: str, tmp_path: Path) -> None:
+    model, out = tiny_model, tmp_path / "bundle"
     build(BuildSettings(model=model, out=out, samples=8, precision="fp32"), Silent())
     opened = tmp_path / "open"
     sizes = BuildSettings(model=model, out=opened, samples=8, routes=2, sizes=(48,), batch=3)

@@ -1,0 +1,1 @@
+"""From the papers' set-up to what is run here, one change a rung."""
