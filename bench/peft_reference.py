@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from peft import PeftModel
-from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
+from a2edit.bench.peft_experts import activate, layers_of
 from a2edit.model.checkpoint import Checkpoint, find_checkpoint
 from a2edit.model.experts import routed_linears
 from a2edit.model.pipeline import A2EditPipeline
@@ -35,18 +35,10 @@ class PeftPipeline(A2EditPipeline):
             peft.load_adapter(expert, name)
         peft.eval()
         super().__init__(checkpoint)
-        self._layers = [
-            (linear.block, checkpoint.transformer.get_submodule(linear.name)) for linear in linears
-        ]
+        self._layers = layers_of(checkpoint, linears)
 
     @contextmanager
     def experts(self, weights: Tensor) -> Iterator[None]:
-        """Make each layer's active experts its active adapters, at the gate's weights [1, L, N]."""
-        for block, layer in self._layers:
-            assert isinstance(layer, LoraLayer)
-            row = weights[0, block].tolist()
-            active = [str(expert) for expert, weight in enumerate(row) if weight]
-            layer.set_adapter(active)
-            for name in active:
-                layer.set_scale(name, row[int(name)])
+        """Run the transformer with its experts at gate weights [1, L, N]."""
+        activate(self._layers, weights[0])
         yield

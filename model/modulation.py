@@ -25,7 +25,7 @@ def modulation_linears(transformer: FluxTransformer2DModel) -> dict[str, nn.Line
         f"single_transformer_blocks.{block}.norm"
         for block in range(len(transformer.single_transformer_blocks))
     ]
-    return {name: transformer.get_submodule(f"{name}.linear") for name in (*norms, "norm_out")}  # type: ignore[misc]
+    return {name: transformer.get_submodule(f"{name}.linear") for name in (*norms, "norm_out")}
 
 
 class Modulation(nn.Module):

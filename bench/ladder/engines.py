@@ -91,7 +91,7 @@ def climb(plan: Plan, note: Note) -> Ladder:
             rungs.append(
                 Rung(
                     name=way.name,
-                    edits=seconds[way.name],
+                    runs=seconds[way.name],
                     steps=[one.timings["denoise"] / plan.steps for one in own],
                     likeness=()
                     if own is first
@@ -102,7 +102,7 @@ def climb(plan: Plan, note: Note) -> Ladder:
                     peak_mb=in_process(way.side, way.model, request)["peak"],
                 )
             )
-    return Ladder(rungs, step_flops(plan.model))
+    return Ladder(rungs, step_flops(plan.model).all)
 
 
 def bundles(plan: Plan, note: Note) -> Mapping[Precision, str]:

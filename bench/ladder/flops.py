@@ -1,5 +1,6 @@
 """How much arithmetic a step is, counted on tensors that have no bytes."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,11 +11,25 @@ from a2edit.model.graphs import DitGraph
 from a2edit.model.weightless import fake_checkpoint, shapes_of, without_memory
 
 
-def step_flops(model: str | Path) -> float:
-    """Of one step at the model's own size, experts merged: two a product's multiplication.
+@dataclass(frozen=True, slots=True)
+class Flops:
+    """Of one step, two a product's multiplication; norms, activations, softmax are not counted.
 
-    `model` is a checkpoint or "flux-fill". Norms, activations and softmax are not counted.
+    Attributes:
+        linear: of products with weights, experts merged.
+        attention: of products between tokens.
     """
+
+    linear: float
+    attention: float
+
+    @property
+    def all(self) -> float:
+        return self.linear + self.attention
+
+
+def step_flops(model: str | Path) -> Flops:
+    """Of one step at the model's own size; `model` is a checkpoint or "flux-fill"."""
     with without_memory(), torch.no_grad():
         checkpoint = fake_checkpoint(shapes_of(model), torch.float32)
         dit = DitGraph(checkpoint)
@@ -22,4 +37,6 @@ def step_flops(model: str | Path) -> float:
         # attention as plain products: what a processor runs in their place is not counted
         with counter, sdpa_kernel(SDPBackend.MATH):
             dit(*dit.example_inputs())
-    return float(counter.get_total_flops())
+    by_operator = {str(name): float(it) for name, it in counter.get_flop_counts()["Global"].items()}
+    attention = sum(it for name, it in by_operator.items() if name.endswith("bmm"))
+    return Flops(sum(by_operator.values()) - attention, attention)

@@ -22,9 +22,11 @@ def draw(ladder: Ladder, title: str, path: Path) -> None:
     axes.barh(range(len(rungs)), medians, xerr=np.array(spread).T, color=colours, height=0.62,
               error_kw={"lw": 1, "ecolor": "#1d2330"})  # fmt: skip
     for place, rung in enumerate(rungs):
-        told = [f"{1e3 * rung.step:.3g} ms", f"{rung.peak_mb:.0f} MB"]
+        told = [f"{1e3 * rung.step:.3g} ms"]
         if place:
-            told.insert(1, f"{np.median(ladder.times_faster(rung)):.2f} ×")
+            told.append(f"{np.median(ladder.times_faster(rung)):.2f} ×")
+        if rung.peak_mb is not None:
+            told.append(f"{rung.peak_mb:.0f} MB")
         if rung.likeness:
             told.append(f"{np.median(rung.likeness):.1f} dB")
         end = 1e3 * float(np.percentile(rung.steps, 80))

@@ -14,17 +14,17 @@ class Rung:
 
     Attributes:
         name: what this rung has that the one before it has not.
-        edits: seconds of whole edits.
-        steps: seconds of a step of the denoiser, one figure an edit.
+        runs: seconds of what is run as a whole: edits, or loops of the denoiser.
+        steps: seconds of a step of the denoiser, one figure a run.
         likeness: dB in the mask, of each edit's picture to the first rung's; none of the first.
-        peak_mb: resident set of a process that edits with it and does nothing else.
+        peak_mb: what a process takes that runs it and does nothing else; where that was taken.
     """
 
     name: str
-    edits: Sequence[float]
+    runs: Sequence[float]
     steps: Sequence[float]
     likeness: Sequence[float] = ()
-    peak_mb: float
+    peak_mb: float | None = None
 
     @property
     def step(self) -> float:
@@ -34,10 +34,19 @@ class Rung:
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """Rungs from the first to the last; `flops` are those of one step with its weights merged."""
+    """Rungs from the first to the last.
+
+    Attributes:
+        rungs: as they were climbed.
+        flops: of one step with its weights merged.
+        run: what is run as a whole, such as "warm edit".
+        memory: what a rung's peak is of.
+    """
 
     rungs: Sequence[Rung]
     flops: float
+    run: str = "warm edit"
+    memory: str = "peak resident set"
 
     def times_faster(self, rung: Rung) -> list[float]:
         """Against the first rung, the step of the same round: the rounds are interleaved."""
@@ -50,9 +59,10 @@ class Ladder:
             rate = [self.flops / seconds / 1e9 for seconds in rung.steps]
             rows.append(setup.row(f"{name}, step", "ms", [1e3 * value for value in rung.steps]))
             rows.append(setup.row(f"{name}, arithmetic", "GFLOP/s", rate))
-            rows.append(setup.row(f"{name}, warm edit", "s", rung.edits))
+            rows.append(setup.row(f"{name}, {self.run}", "s", rung.runs))
             rows.append(setup.row(f"first rung / {name}, step", "x", self.times_faster(rung)))
             if rung.likeness:
                 rows.append(setup.row(f"{name}, likeness in the mask", "dB", rung.likeness))
-            rows.append(setup.row(f"{name}, peak resident set", "MB", [rung.peak_mb]))
+            if rung.peak_mb is not None:
+                rows.append(setup.row(f"{name}, {self.memory}", "MB", [rung.peak_mb]))
         return rows

@@ -10,11 +10,15 @@ from click.testing import CliRunner
 from PIL import Image
 
 from a2edit.bench.cli import main
+from a2edit.bench.ladder.classes import kind_of
 from a2edit.bench.ladder.flops import step_flops
 from a2edit.bench.ladder.rungs import Ladder, Rung
+from a2edit.bench.ladder.steps import Changes, Denoiser
 from a2edit.bench.merged_reference import MergedPipeline
 from a2edit.bench.rows import Setup
 from a2edit.model.checkpoint import Checkpoint
+from a2edit.model.experts import unmerged
+from a2edit.model.modulation import modulation_linears
 from a2edit.model.pipeline import A2EditPipeline
 from a2edit.runtime.request import EditRequest
 
@@ -22,13 +26,14 @@ from a2edit.runtime.request import EditRequest
 def test_a_full_size_step_is_88_9_tflop() -> None:
     # by hand: 57 blocks of attention over 5,337 tokens of width 3,072, and every linear
     attention = 57 * 4 * 5337**2 * 3072
-    assert step_flops("flux-fill") == pytest.approx(88.9e12, rel=1e-3)
-    assert step_flops("flux-fill") > 4 * attention
+    found = step_flops("flux-fill")
+    assert found.all == pytest.approx(88.9e12, rel=1e-3)
+    assert found.attention == pytest.approx(attention, rel=1e-6)
 
 
 def test_rungs_are_compared_round_by_round() -> None:
-    slow = Rung(name="slow", edits=[3.0, 6.0], steps=[1.0, 2.0], peak_mb=10)
-    fast = Rung(name="fast", edits=[1.0, 1.0], steps=[0.5, 0.5], likeness=[40, 50], peak_mb=5)
+    slow = Rung(name="slow", runs=[3.0, 6.0], steps=[1.0, 2.0], peak_mb=10)
+    fast = Rung(name="fast", runs=[1.0, 1.0], steps=[0.5, 0.5], likeness=[40, 50], peak_mb=5)
     ladder = Ladder([slow, fast], flops=1e9)
     assert ladder.times_faster(fast) == [2, 4]
     rows = {row.subject: row for row in ladder.rows(Setup.here("ladder", "tiny", 2))}
@@ -77,3 +82,58 @@ def test_a_whole_climb(tiny_model: str, tmp_path: Path) -> None:
     assert all(value > 0 for value in rows.values())
     with Image.open(picture) as shown:
         assert shown.width > 800
+
+
+@torch.inference_mode()
+def test_every_change_of_the_denoiser_leaves_what_it_computes(tiny_model: str) -> None:
+    checkpoint = Checkpoint.load(tiny_model)
+    for linear in modulation_linears(checkpoint.transformer).values():
+        torch.nn.init.normal_(linear.weight, std=0.1)
+    denoiser = Denoiser(checkpoint, torch.device("cpu"), 3)
+    with unmerged(checkpoint.transformer, checkpoint.experts, denoiser.table[None]):
+        expected, _ = denoiser.run()
+    plain, _ = denoiser.run()
+    assert not torch.allclose(plain, expected, rtol=1e-3), "experts matter"
+    with Changes() as changes:
+        for change in changes.all():
+            # compiling takes most of a minute, and is what the climb below does
+            if change.only is None and change.name != "compiled":
+                change.apply(denoiser)
+                denoiser.step = denoiser.module
+                found, _ = denoiser.run()
+                torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4, msg=change.name)
+
+
+def test_kernels_are_told_apart() -> None:
+    kinds = {
+        "void cutlass::Kernel2<cutlass_80_tensorop_bf16_s16816gemm>": "linear",
+        "nvjet_sm90_tst_128x256": "linear",
+        "aten::addmm": "linear",
+        "void pytorch_flash::flash_fwd_kernel": "attention",
+        "aten::_scaled_dot_product_flash_attention_for_cpu": "attention",
+        "triton_red_fused_native_layer_norm_3": "norms and the rest",
+    }
+    assert {name: kind_of(name) for name in kinds} == kinds
+
+
+@pytest.mark.slow
+def test_a_climb_in_torch_on_any_device(tiny_model: str, tmp_path: Path) -> None:
+    arguments = ["ladder", "--device", "cpu", "--model", tiny_model, "--rounds", "3"]
+    arguments += ["--steps", "2", "--plot", str(tmp_path / "ladder.png")]
+    done = CliRunner().invoke(main, [*arguments, "--results", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    with (tmp_path / "ladder.csv").open(encoding="utf-8") as file:
+        rows = {row["subject"]: float(row["p50"]) for row in csv.DictReader(file)}
+    for rung in ("eager, experts by PEFT", "route merged", "compiled", "modulation precomputed"):
+        assert rows[f"{rung}, 2 steps"] > rows[f"{rung}, step"] / 1e3 > 0
+        assert 0 < rows[f"{rung}, floor / step"] < 100
+    assert rows["modulation precomputed, linear of a step"] > 0
+    assert "42,074 MiB" in done.output
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_said(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["ladder", "--device", "cuda", "--results", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "torch finds no NVIDIA GPU here" in done.stderr
+    assert not list(tmp_path.iterdir())

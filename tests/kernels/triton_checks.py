@@ -6,6 +6,7 @@ it is imported whether it interprets.
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ import triton
 import triton.language as tl
 from numpy.typing import NDArray
 
+from a2edit.bench.ladder.merging import RouteMerger, measure_merging
+from a2edit.bench.rows import Setup
 from a2edit.kernels import activations
 from a2edit.kernels.reference import LEVELS, merge_weight, narrowed, quantise_rows, widened
 from a2edit.kernels.triton.encoding import bfloat16_of, e4m3_bits, int8_level
@@ -22,6 +25,7 @@ from a2edit.kernels.triton.merge_quantize import merge_quantize, one_pass_fits, 
 from a2edit.kernels.triton.modulate_norm import modulate_norm
 from a2edit.kernels.triton.qk_norm_rope import qk_norm_rope
 from a2edit.kernels.triton.quantize_activation import quantize_activation
+from a2edit.model.architectures import TINY, new_checkpoint, randomise_experts
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
@@ -313,3 +317,26 @@ def test_a_rows_tiles_must_run_at_once_for_one_pass() -> None:
     assert one_pass_fits(15360, 108)  # FLUX's longest row on an A100
     assert not one_pass_fits(15360, 58)  # and on an L4
     assert not one_pass_fits(128, 0)
+
+
+def test_a_whole_route_is_merged_into_its_buffers(tmp_path: Path) -> None:
+    checkpoint = new_checkpoint(TINY, tmp_path)
+    randomise_experts(checkpoint)
+    for module in checkpoint.modules().values():
+        module.to(DEVICE).requires_grad_(False)
+    table = torch.zeros(checkpoint.blocks, checkpoint.experts.experts, device=DEVICE)
+    table[:, 0], table[:, 2] = 0.7, 0.3
+    merger = RouteMerger(checkpoint, torch.device(DEVICE), fp8=False)
+    merger.merge(table)
+    for name, (levels, scales) in merger.merged.items():
+        base = checkpoint.transformer.get_parameter(f"{name}.weight")
+        merged = checkpoint.experts.merged_weight(name, base, table)
+        found = levels.float() * scales[:, None]
+        assert (found - merged).abs().max() <= 0.51 * scales.max(), name
+    # two of the experts are read, and not the others
+    pairs = [checkpoint.experts.pair(name) for name in merger.base]
+    factors = sum(2 * (it.A[0].nbytes + it.B[0].nbytes) for it in pairs)
+    weights = sum(it.nbytes + it.numel() + 4 * len(it) for it in merger.base.values())
+    assert merger.moved(table) == factors + weights
+    figures = measure_merging(checkpoint, table, torch.device(DEVICE), 1, fp8=True)
+    assert all(row.p50 > 0 for row in figures.rows(Setup.here("ladder", "tiny", 0)))
