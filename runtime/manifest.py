@@ -243,7 +243,7 @@ def read_manifest(folder: Path) -> Manifest:
         )
     try:
         data = path.read_bytes()
-        content = json.loads(data, parse_constant=_no_number, parse_float=_finite)
+        content = json_of(data)
         # the bytes too: some changed bytes, such as another space, leave the content as it was
         sealed = (
             isinstance(content, dict)
@@ -266,6 +266,16 @@ def read_manifest(folder: Path) -> Manifest:
         return manifest_from_json(content)
     except BundleError as error:
         raise BundleError(f"{str(path)!r}: {error}; {REBUILD}") from None
+
+
+def json_of(data: bytes) -> Any:
+    """The JSON of a file; raises ValueError also for what Python reads though it is none: NaN,
+    infinities, encodings besides UTF-8, and half of a surrogate pair.
+    """
+    data.decode()
+    content = json.loads(data, parse_constant=_no_number, parse_float=_finite)
+    json.dumps(content, ensure_ascii=False).encode()
+    return content
 
 
 def _no_number(constant: str) -> float:

@@ -4,7 +4,6 @@ The library's own numpy reader knows no bfloat16 and copies; the format is a hea
 plain bytes (https://github.com/huggingface/safetensors#format).
 """
 
-import json
 import mmap
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 
 from a2edit.runtime.engines.base import Array
 from a2edit.runtime.errors import BundleError
-from a2edit.runtime.manifest import REBUILD
+from a2edit.runtime.manifest import REBUILD, json_of
 
 # Of each dtype in the file: its name, and numpy's type of its bytes, or of its bits.
 DTYPES = {
@@ -83,7 +82,7 @@ def _tensors(data: Array) -> dict[str, StoredTensor]:
     start = 8 + int.from_bytes(data[:8].tobytes(), "little")
     if data.size < 8 or start > min(data.size, _MAX_HEADER):
         raise ValueError(f"a header that ends at {start} of {data.size} bytes")
-    header: dict[str, Any] = json.loads(data[8:start].tobytes())
+    header: dict[str, Any] = json_of(data[8:start].tobytes())
     header.pop("__metadata__", None)
     return {name: _tensor(name, entry, data[start:]) for name, entry in header.items()}
 

@@ -86,6 +86,29 @@ def test_headers_that_make_no_sense(
     same_refusal(lambda: map_tensors(path), lambda: probe("map_tensors", path))
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("place", ['"__metadata__":{"step":%s}', '"a":{"shape":[%s]}'])
+def test_numbers_that_are_none(
+    probe: Any, tmp_path: Path, same_refusal: Any, number: str, place: str
+) -> None:
+    path = written(tmp_path / "x.safetensors", f"{{{place % number}}}".encode(), b"")
+    said = same_refusal(lambda: map_tensors(path), lambda: probe("map_tensors", path))
+    assert ("is no number in JSON" in said) == (number != "1e999")
+
+
+@pytest.mark.parametrize(
+    "header",
+    ['{"__metadata__":{"é":"1"}}'.encode("latin-1"), '{"a":1}'.encode("utf-16"),
+     b'{"__metadata__":{"a":"\\ud800"}}', b'{"__metadata__":{"a":"\xed\xa0\x80"}}'],
+    ids=["latin-1", "utf-16", "half a pair", "half a pair in bytes"],
+)  # fmt: skip
+def test_headers_that_are_no_utf8(probe: Any, tmp_path: Path, header: bytes) -> None:
+    path = written(tmp_path / "x.safetensors", header, b"")
+    for read in (lambda: map_tensors(path), lambda: probe("map_tensors", path)):
+        with pytest.raises(BundleError, match="is no sound safetensors file"):
+            read()
+
+
 @pytest.mark.parametrize(
     "data",
     [
