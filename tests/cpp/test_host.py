@@ -1,7 +1,7 @@
 """The library as a host has it: installed, found by another project, edits as Python's."""
 
+import io
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,12 @@ def test_the_header_is_c99(programs: Path) -> None:
     assert "bundle 'nowhere' does not exist: build one with" in done.stdout
 
 
+def test_the_kernels_headers_are_installed(programs: Path) -> None:
+    done = command(programs / "kernels")
+    bands, largest = 2, 0x7E
+    assert done.stdout == f"{1 + bands + 100} {largest}\n", done
+
+
 def test_the_headers_functions_are_exported_and_nothing_else(cpp_build: Path) -> None:
     library = cpp_build / "liba2edit.so"
     listed = command("nm", "-D", "--defined-only", "--format=just-symbols", library)
@@ -70,18 +76,34 @@ def test_edits_are_pythons(
                 assert found.info == result.text()
 
 
+@pytest.mark.parametrize(
+    ("role", "kept", "said"),
+    [
+        ("mask", None, "the mask is 40x40"),
+        ("mask", 90, "the mask is damaged or of an unknown kind"),
+        ("reference", 90, "the reference is damaged or of an unknown kind"),
+    ],
+)
 def test_a_refusal_is_pythons(
-    programs: Path, byte_bundle: Path, pictures: Path, tmp_path: Path
+    programs: Path,
+    byte_bundle: Path,
+    pictures: Path,
+    tmp_path: Path,
+    role: str,
+    kept: int | None,
+    said: str,
 ) -> None:
-    shutil.copy(pictures / "red.png", tmp_path / "mask.png")
-    given = [pictures / "scene.png", tmp_path / "mask.png", pictures / "red.png"]
-    done = command(programs / "edits", byte_bundle, *given, tmp_path / "x", 1, 1)
+    """Of a file in memory, which Python is given as Pillow has it."""
+    given = {name: pictures / f"{file}.png" for name, file in EDIT.items()}
+    data = (pictures / "red.png").read_bytes()[:kept]
+    given[role] = tmp_path / "given.png"
+    given[role].write_bytes(data)
+    words = (given["image"], given["mask"], given["reference"])
+    done = command(programs / "edits", byte_bundle, *words, tmp_path / "x", 1, 1)
     assert done.returncode == 2
-    with (
-        Editor.open(byte_bundle) as editor,
-        pytest.raises(ValueError, match="is 40x40") as expected,
-    ):
-        editor.edit(EditRequest(image=given[0], mask=given[1], reference=given[2]))
+    known: dict[str, Any] = {**given, role: Image.open(io.BytesIO(data))}
+    with Editor.open(byte_bundle) as editor, pytest.raises(ValueError, match=said) as expected:
+        editor.edit(EditRequest(**known))
     assert done.stderr == f"error: {expected.value}\n"
     assert not list(tmp_path.glob("x*"))
 

@@ -124,10 +124,12 @@ a2edit::Pixels pixels_of(const a2edit_picture& given, const char* role) {
 }
 
 a2edit::PictureSource source_of(const a2edit_picture& given, const char* role) {
-  if (given.path) return {given.path, std::nullopt};
-  if (!given.pixels)
-    fail_request(std::string("the ") + role + " has neither a path nor pixels: give one of them");
-  return {"", pixels_of(given, role)};
+  if ((given.path != nullptr) + (given.pixels != nullptr) + (given.bytes != nullptr) != 1)
+    fail_request(std::string("the ") + role +
+                 " needs one of a path, pixels and a file's bytes, and no more than one");
+  if (given.path) return {given.path, std::nullopt, std::nullopt};
+  if (given.pixels) return {"", pixels_of(given, role), std::nullopt};
+  return {"", std::nullopt, std::vector<std::uint8_t>(given.bytes, given.bytes + given.byte_count)};
 }
 
 a2edit::PipelineOptions options_of(const a2edit_options* given) {
@@ -144,7 +146,7 @@ a2edit::PipelineOptions options_of(const a2edit_options* given) {
 
 void check_complete(const a2edit::Request& request) {
   const auto given = [](const a2edit::PictureSource& source) {
-    return source.pixels || !source.path.empty();
+    return source.pixels || source.bytes || !source.path.empty();
   };
   if (!given(request.image)) fail_request("the request has no image: give one");
   if (!given(request.reference)) fail_request("the request has no reference: give one");

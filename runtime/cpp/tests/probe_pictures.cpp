@@ -152,11 +152,14 @@ PROBE int probe_decode(const uint8_t* bytes, int64_t size, const char* name) {
 }
 
 PROBE int probe_load_picture(const char* path, const char* role) {
-  return answered([&] { keep(load_picture({path, std::nullopt}, role)); });
+  return answered([&] { keep(load_picture({path, std::nullopt, std::nullopt}, role)); });
 }
 
 PROBE int probe_on_white(const uint8_t* rgba, int64_t h, int64_t w) {
-  return answered([&] { answers(on_white(load_picture({"", pixels(rgba, h, w, 4)}, "image"))); });
+  return answered([&] {
+    const PictureSource source{"", pixels(rgba, h, w, 4), std::nullopt};
+    answers(on_white(load_picture(source, "image")));
+  });
 }
 
 // `icc` is a list of bytes; `key` and `value` of one text, or both empty.
@@ -190,7 +193,7 @@ PROBE int probe_new_request(int64_t resize_mask) {
 // `which`: image, reference, mask or reference_mask; pixels where the path is empty.
 PROBE int probe_request_picture(const char* which, const char* path, const uint8_t* data, int64_t h,
                                 int64_t w, int64_t c) {
-  PictureSource source{path, std::nullopt};
+  PictureSource source{path, std::nullopt, std::nullopt};
   if (source.path.empty()) source.pixels = pixels(data, h, w, c);
   const std::string role = which;
   if (role == "image") request.image = source;

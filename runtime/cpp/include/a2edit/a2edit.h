@@ -133,11 +133,14 @@ typedef enum a2edit_role {
 typedef struct a2edit_picture {
   size_t struct_size;    /* sizeof(a2edit_picture) */
   const char* path;      /* a PNG or JPEG file, which is read when the edit begins; or NULL */
-  const uint8_t* pixels; /* where path is NULL: rows from the top, channels side by side, 0 to 255;
-                            copied during the call */
+  const uint8_t* pixels; /* rows from the top, channels side by side, 0 to 255; copied during the
+                            call; or NULL */
   int32_t width, height; /* of the pixels */
   int32_t channels;      /* 1 grey, 3 RGB, 4 RGBA with alpha that is not multiplied in */
   size_t stride;         /* bytes from one row to the next; 0: width * channels */
+  const uint8_t* bytes;  /* a whole PNG or JPEG file in memory; copied during the call, and decoded
+                            when the edit begins; or NULL. One of path, pixels and bytes is given. */
+  size_t byte_count;     /* of them */
 } a2edit_picture;
 
 /* `*request` belongs to the caller. It needs an image, a reference, and a mask or a box. */

@@ -54,6 +54,12 @@ struct PixelsView {
   std::size_t stride = 0;  // bytes from one row to the next; 0: width * channels
 };
 
+// A whole PNG or JPEG file in memory. It is copied when it is given to a request.
+struct EncodedView {
+  const std::uint8_t* data = nullptr;
+  std::size_t size = 0;  // bytes
+};
+
 // What is asked for. It needs an image, a reference, and a mask or a box. A copy is not made, so that
 // pixels are not copied by accident; several edits may use one at a time while nobody changes it.
 class Request {
@@ -64,14 +70,18 @@ class Request {
     handle_.reset(made);
   }
 
-  // A PNG or JPEG file, which is read when the edit begins; or pixels.
+  // A PNG or JPEG file, which is read when the edit begins; one in memory; or pixels.
   Request& image(const std::string& path) { return file(A2EDIT_IMAGE, path); }
+  Request& image(const EncodedView& file) { return encoded(A2EDIT_IMAGE, file); }
   Request& image(const PixelsView& pixels) { return view(A2EDIT_IMAGE, pixels); }
   Request& reference(const std::string& path) { return file(A2EDIT_REFERENCE, path); }
+  Request& reference(const EncodedView& file) { return encoded(A2EDIT_REFERENCE, file); }
   Request& reference(const PixelsView& pixels) { return view(A2EDIT_REFERENCE, pixels); }
   Request& mask(const std::string& path) { return file(A2EDIT_MASK, path); }
+  Request& mask(const EncodedView& file) { return encoded(A2EDIT_MASK, file); }
   Request& mask(const PixelsView& pixels) { return view(A2EDIT_MASK, pixels); }
   Request& reference_mask(const std::string& path) { return file(A2EDIT_REFERENCE_MASK, path); }
+  Request& reference_mask(const EncodedView& file) { return encoded(A2EDIT_REFERENCE_MASK, file); }
   Request& reference_mask(const PixelsView& pixels) { return view(A2EDIT_REFERENCE_MASK, pixels); }
 
   Request& box(std::int32_t x0, std::int32_t y0, std::int32_t x1, std::int32_t y1) {
@@ -99,6 +109,14 @@ class Request {
     a2edit_picture picture{};
     picture.struct_size = sizeof picture;
     picture.path = path.c_str();
+    return done(a2edit_request_set_picture(handle_.get(), role, &picture));
+  }
+
+  Request& encoded(a2edit_role role, const EncodedView& file) {
+    a2edit_picture picture{};
+    picture.struct_size = sizeof picture;
+    picture.bytes = file.data;
+    picture.byte_count = file.size;
     return done(a2edit_request_set_picture(handle_.get(), role, &picture));
   }
 

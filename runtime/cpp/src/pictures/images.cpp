@@ -129,6 +129,8 @@ Picture from_pixels(const Pixels& pixels, const std::string& name) {
 
 Picture load_picture(const PictureSource& source, const std::string& role) {
   if (source.pixels) return from_pixels(*source.pixels, "the " + role);
+  if (source.bytes)
+    return decode_picture(source.bytes->data(), source.bytes->size(), "the " + role);
   const std::string name = role + " " + repr(source.path);
   const std::vector<std::uint8_t> bytes = file_bytes(source.path, name);
   return decode_picture(bytes.data(), bytes.size(), name);

@@ -50,10 +50,11 @@ struct Picture {
   std::vector<std::uint8_t> icc;  // the RGB colour profile, carried through to the result; or empty
 };
 
-// A file, or pixels that the host gives: u8 of 1, 3 or 4 channels.
+// A file, or what the host gives: pixels, u8 of 1, 3 or 4 channels, or a whole file's bytes.
 struct PictureSource {
-  std::string path;              // of a file, where `pixels` is none
+  std::string path;  // of a file, where neither of the others is given
   std::optional<Pixels> pixels;
+  std::optional<std::vector<std::uint8_t>> bytes;
 };
 
 // What is asked for: paint the object of `reference` into the masked region of `image`. The region is
