@@ -113,6 +113,35 @@ def switching(
 
 @main.command(cls=Command)
 @_bundle
+@results_option("cache.csv")
+@click.option(
+    "--threshold",
+    "thresholds",
+    type=float,
+    multiple=True,
+    default=(0.04, 0.08, 0.16),
+    show_default=True,
+    help="Of the cache; again for more.",
+)
+@click.option("--rounds", type=click.IntRange(min=2), default=16, show_default=True)
+@click.option("--steps", type=click.IntRange(min=3), help="Default: the bundle's.")
+def cache(
+    bundle: Path, results: Path, thresholds: tuple[float, ...], rounds: int, steps: int | None
+) -> None:
+    """Edits with the step cache beside edits without: seconds, and what changes in the picture."""
+    from a2edit.bench.step_cache import Plan, measure
+
+    console = Console()
+    plan = Plan(bundle=bundle, thresholds=thresholds, rounds=rounds, steps=steps)
+    with console.status("starting") as status:
+        rows = measure(plan, status.update)
+    append_rows(results / "cache.csv", rows)
+    console.print(_table(rows))
+    console.print(f"appended to {results / 'cache.csv'}")
+
+
+@main.command(cls=Command)
+@_bundle
 @results_option("hosts.csv")
 @click.option(
     "--build",
