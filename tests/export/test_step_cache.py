@@ -27,11 +27,14 @@ from a2edit.export.steps.cached import CacheFigure, cache_section
 from a2edit.model.experts import unmerged
 from a2edit.model.step_cache import in_head
 from a2edit.runtime.bundle import Bundle, open_bundle
+from a2edit.runtime.editor import Editor
 from a2edit.runtime.engines.base import Array
 from a2edit.runtime.engines.pool import EnginePool
 from a2edit.runtime.errors import CheckpointError, RequestError
+from a2edit.runtime.request import EditRequest
 from a2edit.runtime.sampler import denoise, sigmas
 from a2edit.runtime.step_cache import CachedDenoiser, FirstBlockCache, SkipRule
+from tests.export.test_gpu_targets import tiny_is_large
 
 STEPS = 6
 Settings = Callable[..., BuildSettings]
@@ -232,3 +235,47 @@ def test_the_rule_of_a_route_and_of_merged_weights(cached: Bundle) -> None:
     assert SkipRule.of_route(entry, None) == SkipRule(0.5, steepest, WINDOW)
     for route, slope in entry.slopes.items():
         assert SkipRule.of_route(entry, route) == SkipRule(0.5, slope, WINDOW)
+
+
+@pytest.mark.slow
+def test_every_target_at_open_sizes_in_8_bits(
+    tiny_settings: Settings, longer: Path, tmp_path: Path
+) -> None:
+    """Head and tail are graphs like any other: types, profiles, plans, several requests a run."""
+    given = tiny_settings(
+        tmp_path / "tiny",
+        routes=2,
+        precision="auto",
+        preset="balanced",
+        target="cpu,sm80,sm89",
+        sizes=(48,),
+        batch=3,
+        step_cache=FirstBlockCache(0.9),
+    )
+    with tiny_is_large():
+        build(replace(given, model=str(longer)), Silent())
+    manifest = open_bundle(given.out).manifest
+    assert set(manifest.graphs[HEAD]) == set(manifest.graphs[DIT])
+    for target, engines in manifest.engines.items():
+        assert {HEAD, TAIL} < engines.keys()
+        for name in (HEAD, TAIL):
+            assert (engines[name].variant, engines[name].precision) == (
+                engines[DIT].variant,
+                engines[DIT].precision,
+            )
+        for figure in manifest.verification[target]["step_cache"]["routes"].values():
+            assert figure["relative_error"] <= figure["tolerance"]
+    for variants in (manifest.graphs[HEAD], manifest.graphs[TAIL]):
+        for graph in variants.values():
+            edge = {spec.name: spec.shape for spec in (*graph.inputs, *graph.outputs)}
+            assert edge["hidden"][:3] == edge["next_latents"][:3] == (-1, -1, -1)
+            assert edge["context"][0] == edge["temb"][0] == -1
+    random = np.random.default_rng(0)
+    pictures = [random.integers(0, 256, (60, 60, 3), np.uint8) for _ in range(3)]
+    requests = [
+        EditRequest(image=one, reference=pictures[0], boxes=["10,10,40,40"], seed=seed)
+        for seed, one in enumerate(pictures)
+    ]
+    with Editor.open(given.out, cache="first-block", route_tolerance=100) as editor:
+        results = editor.edit_many(requests)
+    assert {result.skipped_steps for result in results} <= set(range(1, STEPS - 1))
