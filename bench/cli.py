@@ -136,7 +136,7 @@ def cache(
     with console.status("starting") as status:
         rows = measure(plan, status.update)
     append_rows(results / "cache.csv", rows)
-    console.print(_table(rows))
+    console.print(table_of(rows))
     console.print(f"appended to {results / 'cache.csv'}")
 
 
