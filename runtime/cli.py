@@ -89,8 +89,9 @@ PER_EDIT = {
     "--engine",
     default="auto",
     show_default=True,
-    help="auto: what the bundle was compiled by; openvino or onnxruntime on a cpu; tensorrt_rtx, "
-    "tensorrt, onnxruntime-cuda or onnxruntime-tensorrt on a GPU.",
+    help="auto: what the bundle was compiled by; openvino, onnxruntime or "
+    "inductor on a cpu; tensorrt_rtx, tensorrt, inductor, onnxruntime-cuda or "
+    "onnxruntime-tensorrt on a GPU.",
 )
 @click.option(
     "--route-tolerance",

@@ -37,19 +37,19 @@ class Target:
         return "cpu" if self.capability is None else "cuda"
 
 
-_TENSORRT = ("tensorrt_rtx", "tensorrt")
+_GPU = ("tensorrt_rtx", "tensorrt", "inductor")
 TARGETS = {
     target.name: target
     for target in (
-        Target("cpu", None, ("fp32", "bf16", "int8"), ("openvino",), "x86-64, Arm"),
+        Target("cpu", None, ("fp32", "bf16", "int8"), ("openvino", "inductor"), "x86-64, Arm"),
         # TensorRT for RTX has only fp16 products for it, and fp16 overflows (SPEC §11.4)
         Target("sm75", (7, 5), ("fp32", "int8"), ("tensorrt",), "T4, RTX 20"),
-        Target("sm80", (8, 0), ("fp32", "bf16", "int8"), _TENSORRT, "A100"),
-        Target("sm86", (8, 6), ("fp32", "bf16", "int8"), _TENSORRT, "A10, RTX 30"),
-        Target("sm89", (8, 9), PRECISIONS, _TENSORRT, "L4, L40S, RTX 40"),
-        Target("sm90", (9, 0), PRECISIONS, ("tensorrt",), "H100, H200"),
-        Target("sm120", (12, 0), PRECISIONS, _TENSORRT, "RTX 50, RTX PRO Blackwell"),
-        Target("sm121", (12, 1), PRECISIONS, _TENSORRT, "DGX Spark"),
+        Target("sm80", (8, 0), ("fp32", "bf16", "int8"), _GPU, "A100"),
+        Target("sm86", (8, 6), ("fp32", "bf16", "int8"), _GPU, "A10, RTX 30"),
+        Target("sm89", (8, 9), PRECISIONS, _GPU, "L4, L40S, RTX 40"),
+        Target("sm90", (9, 0), PRECISIONS, ("tensorrt", "inductor"), "H100, H200"),
+        Target("sm120", (12, 0), PRECISIONS, _GPU, "RTX 50, RTX PRO Blackwell"),
+        Target("sm121", (12, 1), PRECISIONS, _GPU, "DGX Spark"),
     )
 }
 
@@ -94,9 +94,9 @@ def check_backend(target: Target, backend: str) -> None:
     """Raises TargetError where `backend` cannot build for `target`, and says what can."""
     if backend in target.backends:
         return
-    instead = (
-        "build with --backend tensorrt on a machine that has such a GPU"
-        if backend == "tensorrt_rtx" and "tensorrt" in target.backends
-        else f"use --backend {' or '.join(target.backends)}"
-    )
+    instead = f"use --backend {' or '.join(target.backends)}"
+    if backend == "tensorrt_rtx" and "tensorrt" in target.backends:
+        instead = (
+            f"build with --backend {' or '.join(target.backends)} on a machine that has such a GPU"
+        )
     raise TargetError(f"{backend} cannot build for {target.name} ({target.example}): {instead}")

@@ -22,8 +22,10 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "onnxruntime-tensorrt": ("onnxruntime", ("onnxruntime-tensorrt",)),
     "tensorrt_rtx": ("tensorrt", ("tensorrt_rtx",)),
     "tensorrt": ("tensorrt", ("tensorrt",)),
+    "inductor": ("inductor", ()),
 }
-CPU_BACKENDS = {"openvino", "onnxruntime"}
+CPU_BACKENDS = {"openvino", "onnxruntime", "inductor"}
+CUDA_BACKENDS = MODULES.keys() - {"openvino", "onnxruntime"}
 DENOISER = "dit"
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ class EnginePool:
             raise TargetError(f"device {device!r} is unknown: use {' or '.join(DEVICES)}")
         if backend != "auto" and backend not in MODULES:
             raise TargetError(f"engine {backend!r} is unknown: use auto, {', '.join(MODULES)}")
-        fitting = CPU_BACKENDS if device == "cpu" else MODULES.keys() - CPU_BACKENDS
+        fitting = CPU_BACKENDS if device == "cpu" else CUDA_BACKENDS
         if backend not in {"auto", *fitting}:
             raise TargetError(
                 f"engine {backend!r} does not run on the device {device!r}: use auto, "
@@ -183,6 +185,13 @@ class EnginePool:
                     f"{made}, here is {here}: install that version, or build the bundle again"
                 )
             log.warning("%s, here is %s: compiling its graph instead", made, here)
+        elif not hasattr(self._module, "engine_from_onnx"):
+            made = ", ".join(sorted({entry.backend for entry in self._entries.values()}))
+            raise TargetError(
+                f"the engine {self.backend!r} runs what was built for it, and the engines of "
+                f"{str(self._bundle.folder)!r} are {made}'s: use --engine auto, or build with "
+                f"--backend {self.backend}"
+            )
         path = self._bundle.path(graph.file)
         precision = self._entry_of(kind).precision
         compiled: CheckedEngine = self._module.engine_from_onnx(
