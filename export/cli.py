@@ -127,7 +127,7 @@ _FROM_LOG = click.option(
     default="auto",
     show_default=True,
     help="What compiles them: by default OpenVINO for cpu, TensorRT for RTX for GPUs, and for sm90 "
-    "TensorRT, which needs such a GPU at hand.",
+    "TensorRT, which needs such a GPU at hand. inductor: torch, for cpu or the GPU at hand.",
 )
 @click.option(
     "--lift",

@@ -21,7 +21,7 @@ from a2edit.runtime.targets import Precision, Target, parse_targets
 
 MATERIALISE = ("inputs", "baked")
 PRECISIONS = ("auto", *TYPES)
-BACKENDS = ("auto", "openvino", "tensorrt_rtx", "tensorrt")
+BACKENDS = ("auto", "openvino", "tensorrt_rtx", "tensorrt", "inductor")
 MOST_BATCH = 16
 # What a manifest says of the calibration set.
 GIVEN_DATA, DRAWN_DATA = "given data set", "drawn scenes"
@@ -45,6 +45,7 @@ _BUILD_CODE = (
     "export/**/*.py",
     "kernels/reference.py",
     "model/*.py",
+    "runtime/engines/inductor.py",
     "runtime/engines/openvino.py",
     "runtime/merge.py",
     "runtime/metric.py",

@@ -9,6 +9,7 @@ from a2edit.calibration.policy import DENOISER, GraphPolicy, graph_policy, resol
 from a2edit.export.compile import check_compiler, openvino
 from a2edit.export.settings import BuildSettings
 from a2edit.export.source import graph_names
+from a2edit.runtime.errors import TargetError
 from a2edit.runtime.targets import Precision, Target
 
 
@@ -46,6 +47,8 @@ def target_plans(settings: BuildSettings) -> list[list[TargetPlan]]:
 def _choices(settings: BuildSettings, target: Target) -> list[Precision]:
     asked = None if settings.precision == "auto" else settings.precision
     precision = resolve(target, asked, settings.preset)
+    if settings.backend == "inductor":
+        return [_inductor_precision(settings, target, precision)]
     if target.device != "cpu":
         return [precision]
     _, capabilities = openvino.processor()
@@ -54,6 +57,23 @@ def _choices(settings: BuildSettings, target: Target) -> list[Precision]:
         return [fast] if fast == "fp32" else [fast, "fp32"]
     openvino.choose_precision(precision, capabilities)
     return [precision]
+
+
+def _inductor_precision(settings: BuildSettings, target: Target, precision: Precision) -> Precision:
+    """What inductor computes a target's denoiser in: a CPU's is fp32 or int8, as its graph says."""
+    if settings.materialise == "baked":
+        raise TargetError(
+            "--materialise baked is nothing for --backend inductor: its engines hold no weights, "
+            "and routes are bound to them without a copy; leave it out"
+        )
+    if target.device == "cpu" and precision == "bf16":
+        if settings.precision == "bf16":
+            raise TargetError(
+                "inductor computes in fp32 or int8 on a cpu, not in bf16: use one of them, or "
+                "--backend openvino"
+            )
+        return "fp32"
+    return precision
 
 
 def _plan(settings: BuildSettings, target: Target, precision: Precision) -> TargetPlan:

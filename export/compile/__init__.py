@@ -8,7 +8,7 @@ from pathlib import Path
 from a2edit.export.openings import Profile
 from a2edit.runtime.targets import Precision, Target, check_backend
 
-_SUFFIXES = {"openvino": ".blob", "tensorrt_rtx": ".plan", "tensorrt": ".plan"}
+_SUFFIXES = {"openvino": ".blob", "tensorrt_rtx": ".plan", "tensorrt": ".plan", "inductor": ".pt2"}
 
 
 def engine_file(name: str, backend: str) -> str:
@@ -22,6 +22,10 @@ def compiler_version(backend: str) -> str:
         from a2edit.runtime.engines import openvino
 
         return openvino.backend_version()
+    if backend == "inductor":
+        from a2edit.runtime.engines import inductor
+
+        return inductor.backend_version()
     from a2edit.runtime.engines import tensorrt
 
     return tensorrt.backend_version(backend)
@@ -31,10 +35,14 @@ def check_compiler(target: Target, backend: str) -> None:
     """Raises TargetError where `backend` is not installed, or cannot build for `target` here."""
     check_backend(target, backend)
     compiler_version(backend)
-    if backend == "tensorrt":
+    if backend == "inductor":
+        from a2edit.export.compile import inductor
+
+        inductor.check_inductor(target)
+    if backend == "tensorrt" or (backend == "inductor" and target.device == "cuda"):
         from a2edit.export.compile import tensorrt
 
-        tensorrt.check_here(target)
+        tensorrt.check_here(target, backend)
 
 
 def made_for(target: Target) -> str:
@@ -55,6 +63,8 @@ def compile_engine(
     profiles: Sequence[Profile] = (),
 ) -> None:
     """Write `engine`, and <stem>.layers.json beside it: what its products multiply.
+
+    `backend` is one that compiles ONNX graphs; inductor compiles programs.
 
     `profiles` are for compilers that must know what sizes the graph's open ones will have.
 

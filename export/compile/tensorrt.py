@@ -151,7 +151,7 @@ def _config(trt: Any, builder: Any, target: Target, profiles: Sequence[Profile])
         config.num_compute_capabilities = 1
         config.set_compute_capability(getattr(trt.ComputeCapability, target.name.upper()), 0)
     else:
-        check_here(target)
+        check_here(target, "tensorrt")
     for profile in profiles:
         shapes = builder.create_optimization_profile()
         for name, (smallest, usual, largest) in profile.items():
@@ -160,12 +160,12 @@ def _config(trt: Any, builder: Any, target: Target, profiles: Sequence[Profile])
     return config
 
 
-def check_here(target: Target) -> None:
-    """Raises TargetError unless this machine has the GPU that datacenter TensorRT builds for."""
+def check_here(target: Target, backend: str) -> None:
+    """Raises TargetError unless this machine has the GPU that `backend` builds for: its own."""
     here = target_of(capability())
     if here != target:
         raise TargetError(
-            f"tensorrt builds for the GPU at hand, which is {here.name} and not {target.name}: "
+            f"{backend} builds for the GPU at hand, which is {here.name} and not {target.name}: "
             f"build there, or use --target {here.name}"
         )
 

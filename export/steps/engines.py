@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 from a2edit.export.bake import bake
 from a2edit.export.compile import compile_engine, engine_file
+from a2edit.export.edge import read_graph
 from a2edit.export.files import link_or_copy, read_json
 from a2edit.export.openings import PROFILES_FILE
 
 if TYPE_CHECKING:
+    from a2edit.export.openings import Openings
+    from a2edit.export.source import Source
     from a2edit.export.targets import TargetPlan
 
 
@@ -33,3 +36,40 @@ def save_engine(
     for part in parts.iterdir():
         part.unlink()
     parts.rmdir()
+
+
+def save_program_engine(
+    folder: Path,
+    name: str,
+    plan: TargetPlan,
+    onnx: Path,
+    shared: Path,
+    source: Source,
+    openings: Openings,
+) -> None:
+    """The engine of a graph, by inductor: its modules exported once more, in its variant's types.
+
+    `onnx` is the variant, whose constants say how inputs are quantised; `shared` the folder of the
+    parameters, whose types the program's inputs follow.
+    """
+    import onnx_ir as ir
+
+    from a2edit.export.compile.inductor import engine_from_program
+    from a2edit.export.program import program_from_module
+    from a2edit.export.weights import places, shared_parameters
+
+    stored = {
+        key: place.dtype
+        for file in sorted(shared.glob("*.safetensors"))
+        for key, place in places(file).items()
+    }
+    program = program_from_module(
+        source.outline_graph(name),
+        ir.load(onnx),
+        read_graph(onnx.parent, "").spec(name),
+        shared_parameters(source.outline),
+        stored,
+        openings,
+        narrow=plan.policy(name).rest == "bf16",
+    )
+    engine_from_program(program, folder / engine_file(name, plan.backend), plan.target)

@@ -30,7 +30,7 @@ from a2edit.export.settings import (
 )
 from a2edit.export.source import DIT, Source, data_hash
 from a2edit.export.steps import cached, calibrate, choose, merge, page
-from a2edit.export.steps.engines import save_engine
+from a2edit.export.steps.engines import save_engine, save_program_engine
 from a2edit.export.steps.graphs import save_graph, save_parameters
 from a2edit.export.steps.verified import Verified, save_verification
 
@@ -239,14 +239,17 @@ class Steps:
             "target": made_for(plan.target),
             "backend": (plan.backend, compiler_version(plan.backend)),
         }
-        work = partial(
-            save_engine,
-            name=name,
-            plan=plan,
-            onnx=graph.folder / graph_file(name.partition(".")[0], policy.variant),
-            shared=shared.folder,
-            route=weights[route].folder / f"{route}.safetensors" if route else None,
-        )
+        about: dict[str, Any] = {
+            "name": name,
+            "plan": plan,
+            "onnx": graph.folder / graph_file(name.partition(".")[0], policy.variant),
+            "shared": shared.folder,
+        }
+        if plan.backend == "inductor":
+            work = partial(save_program_engine, **about, source=self.source, openings=self.openings)
+        else:
+            own = weights[route].folder / f"{route}.safetensors" if route else None
+            work = partial(save_engine, **about, route=own)
         return Task(f"engine-{plan.target.name}-{name}", inputs, work)
 
     def page(

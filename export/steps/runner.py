@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,17 +46,18 @@ def runnable(
             path = engine.folder / engine_file(name, plan.backend)
             opened = _loaded(spec, path, plan, policy.precision)
         with opened:
-            names = {part.name for part in spec.parameters}
+            names = {part.name for part in opened.spec.parameters}
             opened.feed(pick_tensors(shared.folder.glob("*.safetensors"), names))
             yield opened
 
 
 def _loaded(spec: GraphSpec, path: Path, plan: TargetPlan, precision: Precision) -> CheckedEngine:
-    from a2edit.runtime.engines import openvino, tensorrt
+    from a2edit.runtime.engines.pool import MODULES
 
-    if plan.target.device == "cpu":
-        return openvino.engine_from_blob(spec, path, precision)
-    return tensorrt.engine_from_blob(spec, path, precision, plan.backend)
+    module, which = MODULES[plan.backend]
+    backend = import_module(f"a2edit.runtime.engines.{module}")
+    engine: CheckedEngine = backend.engine_from_blob(spec, path, precision, *which)
+    return engine
 
 
 def is_here(target: Target) -> bool:
