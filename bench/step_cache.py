@@ -1,6 +1,9 @@
-"""What the step cache gains and what it changes: edits with it beside edits without, in turns."""
+"""What the step cache gains and what it changes: edits with it beside edits without, in turns.
 
-from collections.abc import Callable
+And whether a threshold holds: in edits that nobody times, the tail runs in skipped steps too.
+"""
+
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +15,10 @@ from a2edit.bench.heldout.cases import Case, drawn_cases
 from a2edit.bench.rows import Row, Setup
 from a2edit.export.pixels import ZoneFigures, Zones, by_zone
 from a2edit.runtime.editor import Editor
+from a2edit.runtime.engines.base import Array
 from a2edit.runtime.request import EditResult
-from a2edit.runtime.step_cache import FirstBlockCache
+from a2edit.runtime.routing import RouteChoice
+from a2edit.runtime.step_cache import CachedDenoiser, FirstBlockCache, SkipRule, cache_entry
 
 # An edit is what the user gets: outside of the band around the mask it is the source itself.
 ZONES = ("mask", "band")
@@ -66,11 +71,51 @@ def measure(plan: Plan, note: Callable[[str], None]) -> list[Row]:
                 if turn >= 0:
                     side.likeness.append(likeness(cached, plain))
         manifest = sides[0].editor.bundle.manifest
+    errors: dict[FirstBlockCache | None, list[float]] = {}
+    for wish in wishes[1:]:
+        note(f"velocities of skipped steps, {wish}")
+        with WatchedEditor.open(plan.bundle, cache=wish) as editor:
+            for place, case in enumerate(cases):
+                editor.edit(case.request(plan.steps, place))
+            errors[wish] = editor.errors
     setup = Setup.here("cache", manifest.name, plan.steps or manifest.sampler.steps)
     rows = [setup.row("without a cache: edit", "s", sides[0].seconds)]
     for wish, side in zip(wishes[1:], sides[1:], strict=True):
         rows += _rows(setup, str(wish), side, sides[0])
+        if found := [100 * error for error in errors[wish]]:
+            rows.append(setup.row(f"{wish}: velocity error of skipped steps", "%", found))
+            largest = f"{wish}: velocity error of skipped steps, largest"
+            rows.append(setup.row(largest, "%", [max(found)]))
     return rows
+
+
+class WatchedEditor(Editor):
+    """With a cache; `errors` are those of the velocities of all steps that it skipped."""
+
+    errors: list[float]
+
+    def _denoiser(self, choice: RouteChoice, steps: int) -> "WatchedDenoiser":
+        assert self.cache is not None
+        rule = SkipRule.of(self.cache, cache_entry(self.bundle.manifest), choice)
+        denoiser = WatchedDenoiser(*self.engines.head_and_tail(choice), rule, steps)
+        self.errors = denoiser.errors = getattr(self, "errors", [])
+        return denoiser
+
+
+class WatchedDenoiser(CachedDenoiser):
+    """Runs what it would have run at a skipped step too: ‖skipped − whole‖ / ‖whole − latents‖."""
+
+    errors: list[float]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        kept, skipped = dict(self._kept), self.skipped
+        made = super().run(inputs)
+        if self.skipped > skipped:
+            found = self._head.run({**inputs, **kept})
+            step, latents = self._whole({**inputs, **found})["next_latents"], inputs["latents"]
+            gap = np.linalg.norm(made["next_latents"] - step)
+            self.errors.append(float(gap / np.linalg.norm(step - latents)))
+        return made
 
 
 def likeness(cached: EditResult, plain: EditResult) -> dict[str, ZoneFigures]:

@@ -144,10 +144,13 @@ class CachedDenoiser:
             self.skipped += 1
             return {"next_latents": found["next_latents"]}
         self._row = 0
-        known = {**inputs, **found}
-        whole = self._tail.run({spec.name: known[spec.name] for spec in self._tail.spec.inputs})
+        whole = self._whole({**inputs, **found})
         self._kept = {"previous": found["first"], "residual": whole["residual"]}
         return {"next_latents": whole["next_latents"]}
+
+    def _whole(self, known: Mapping[str, Array]) -> dict[str, Array]:
+        """The tail's outputs, of the step's inputs and what the head made of them."""
+        return self._tail.run({spec.name: known[spec.name] for spec in self._tail.spec.inputs})
 
 
 def _zeros(spec: TensorSpec, shape: tuple[int, ...]) -> Array:

@@ -43,3 +43,6 @@ def test_every_threshold_is_measured_beside_none(tmp_path: Path) -> None:
     assert rows[f"{often}: PSNR, mask, least"] < 100
     assert rows[f"{often}: SSIM, mask"] <= 1
     assert rows[f"{often}: times as fast as without"] > 0
+    assert f"{never}: velocity error of skipped steps" not in rows
+    errors = f"{often}: velocity error of skipped steps"
+    assert 0 < rows[errors] <= rows[f"{errors}, largest"] < 200
