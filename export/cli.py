@@ -169,6 +169,12 @@ _FROM_LOG = click.option(
     help="Build the denoiser in two as well, so that `a2edit-run --cache` may leave out the tail "
     "of steps; T is the threshold that it takes unless told otherwise [0.08].",
 )
+@click.option(
+    "--fused-kernels",
+    is_flag=True,
+    help="With --backend inductor on a GPU: quantise activations, norm and turn q and k, by our "
+    "Triton kernels in place of those that torch makes.",
+)
 @click.option("--dry-run", is_flag=True, help="Only print what would be made, and its size.")
 def engines(
     model: str,

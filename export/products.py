@@ -16,18 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from a2edit.kernels.reference import LEVELS
+from a2edit.kernels.ops import quantised, quantize_activation
 from a2edit.runtime.errors import EngineError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from a2edit.model.graphs import GraphModule
+    from a2edit.runtime.engines.base import GraphSpec
 
 BF16 = torch.bfloat16
 _TIMES = "time_text_embed"
 # Sides of an FP8 product's matrices, and of an INT8 one's, are multiples of these on a GPU.
-MULTIPLES = {torch.float8_e4m3fn: 16, torch.int8: 8}
+MULTIPLES = {"float8_e4m3fn": 16, "int8": 8}
 _KINDS = {"int8": torch.int8, "float8_e4m3fn": torch.float8_e4m3fn}
 
 
@@ -74,20 +75,24 @@ class QuantisedLinear(nn.Module):
     factors: Tensor | None
 
     def __init__(
-        self, source: nn.Linear, how: Activation, kind: torch.dtype, *, narrow: bool
+        self, source: nn.Linear, how: Activation, kind: torch.dtype, *, narrow: bool, fused: bool
     ) -> None:
         super().__init__()
         self.weight, self.bias = source.weight, source.bias
         self.scale = nn.Parameter(torch.empty(source.out_features), requires_grad=False)
         factors = None if how.factors is None else torch.from_numpy(how.factors.copy())
         self.register_buffer("factors", factors, persistent=False)
-        self.step, self.kind = how.step, kind
+        self.step, self.kind, self.fused = how.step, kind, fused
         self.result = BF16 if narrow else torch.float32
 
     def forward(self, x: Tensor) -> Tensor:
         if self.factors is not None:
             x = x.float() * self.factors
-        levels = quantised(x.flatten(0, -2), self.step, self.kind)
+        tokens = x.flatten(0, -2)
+        if self.fused:
+            levels = quantize_activation(tokens, self.step, self.kind != torch.int8)
+        else:
+            levels = quantised(tokens, self.step, self.kind)
         product = self._int8 if self.kind == torch.int8 else self._fp8
         return product(levels).unflatten(0, x.shape[:-1])
 
@@ -109,16 +114,6 @@ class QuantisedLinear(nn.Module):
             out_dtype=BF16,
         )
         return result.to(self.result)
-
-
-def quantised(x: Tensor, step: float, kind: torch.dtype) -> Tensor:
-    """x [tokens, channels] / step, rounded to `kind`; what is too large becomes the largest."""
-    levels = x.float() / step
-    if kind == torch.int8:
-        limit = LEVELS["int8"]
-        return levels.round().clamp(-limit, limit).to(kind)
-    limit = LEVELS["float8_e4m3fn"]
-    return levels.clamp(-limit, limit).to(kind)
 
 
 class StoredIn8Bits(nn.Module):
@@ -202,6 +197,7 @@ def in_types(
     stored: Collection[int],
     *,
     narrow: bool,
+    fused: bool = False,
 ) -> Iterator[None]:
     """The graph with its products in these types; undone at the end.
 
@@ -211,6 +207,7 @@ def in_types(
         how: module of a quantised linear → how its input is quantised.
         stored: ids of weights that are stored in 8 bits.
         narrow: whether everything else is bf16.
+        fused: whether our kernels are operators of their own (`kernels.ops`).
     """
     swapped: list[tuple[nn.Module, str, nn.Module]] = []
 
@@ -231,7 +228,10 @@ def in_types(
                 if isinstance(child, nn.Linear) and name in eight:
                     kind = _KINDS[eight[name]]
                     swap(
-                        module, place, child, QuantisedLinear(child, how[name], kind, narrow=narrow)
+                        module,
+                        place,
+                        child,
+                        QuantisedLinear(child, how[name], kind, narrow=narrow, fused=fused),
                     )
                 elif isinstance(child, nn.Linear) and id(child.weight) in stored:
                     swap(module, place, child, StoredIn8Bits(child, narrow=narrow))
@@ -258,11 +258,13 @@ def _is_norm(module: nn.Module) -> bool:
     return leaf and "Norm" in type(module).__name__
 
 
-def check_sides(name: str, shape: tuple[int, ...], kind: str) -> None:
-    """Raises EngineError where a GPU has no 8-bit product for a weight [out, in]."""
-    multiple = MULTIPLES[_KINDS[kind]]
-    if any(side % multiple for side in shape):
-        raise EngineError(
-            f"{name}: its weight is {list(shape)}, and a GPU multiplies {kind} matrices whose "
-            f"sides are multiples of {multiple}: keep it in high precision by --lift {name}"
-        )
+def check_sides(spec: GraphSpec) -> None:
+    """Raises EngineError where a GPU has no 8-bit product for a routed weight [out, in]."""
+    for part in spec.weights:
+        multiple = MULTIPLES.get(part.dtype, 1)
+        if any(side % multiple for side in part.shape):
+            name = part.name.removesuffix(".weight")
+            raise EngineError(
+                f"graph {spec.name}: {part}: a GPU multiplies 8-bit matrices whose sides are "
+                f"multiples of {multiple}: keep it in high precision by --lift {name}"
+            )

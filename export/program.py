@@ -8,6 +8,7 @@ the model stay where they are, in the bundle's own files.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from a2edit.export.exportable import dynamic_shapes, exportable, quiet
+from a2edit.export.fused import fused_attention
 from a2edit.export.openings import Openings
 from a2edit.export.products import (
     Narrow,
@@ -117,6 +119,7 @@ def program_from_module(
     openings: Openings,
     *,
     narrow: bool,
+    fused: bool = False,
 ) -> Program:
     """Export a graph in the types of its ONNX variant.
 
@@ -128,6 +131,8 @@ def program_from_module(
         stored: tensor of the bundle's shared files → its dtype there.
         openings: which sizes stay open.
         narrow: whether the network is bf16.
+        fused: whether our kernels are operators of their own, which torch's compiler leaves as
+            they are; else it makes kernels of the same formulas by itself. GPUs only.
 
     Raises:
         EngineError: torch cannot export the graph.
@@ -147,7 +152,7 @@ def program_from_module(
             names[id(graph.get_parameter(f"transformer.{part.name}"))] = part.name
     examples = openings.examples(graph)
     dims = [openings.open_dims(graph, name) for name in graph.input_names]
-    with _EXPORTING, in_types(graph, eight, how, held, narrow=narrow):
+    with _EXPORTING, in_types(graph, eight, how, held, narrow=narrow, fused=fused):
         places = _places(graph, names, small)
         known = {part.name for part in spec.weights}
         parameters = [
@@ -159,7 +164,8 @@ def program_from_module(
         taken = [(part.shape, part.dtype) for part in spec.weights]
         taken += [(it.spec.shape, it.taken) for it in parameters]
         try:
-            with torch.no_grad(), exportable(graph, examples), quiet():
+            attention = fused_attention(graph) if fused else nullcontext()
+            with torch.no_grad(), exportable(graph, examples), attention, quiet():
                 with FakeTensorMode():
                     fed = [torch.empty(shape, dtype=getattr(torch, kind)) for shape, kind in taken]
                 exported = torch.export.export(

@@ -43,7 +43,9 @@ _TOOLS = (
 _BUILD_CODE = (
     "calibration/policy.py",
     "export/**/*.py",
+    "kernels/ops.py",
     "kernels/reference.py",
+    "kernels/triton/*.py",
     "model/*.py",
     "runtime/engines/inductor.py",
     "runtime/engines/openvino.py",
@@ -105,6 +107,7 @@ class BuildSettings:
         accept_quality: go on where engines do not repeat the model, and write down what failed.
         sizes: sides in pixels that engines take besides the checkpoint's own.
         batch: most samples in one run of an engine.
+        fused_kernels: engines of inductor for GPUs run our Triton kernels between products.
         jobs: steps that are done at a time where they do not need each other.
         step_cache: build the denoiser in two as well, so that edits may skip the tail of steps,
             with the threshold that they take unless told otherwise; None for without.
@@ -129,6 +132,7 @@ class BuildSettings:
     sizes: tuple[int, ...] = ()
     batch: int = 1
     jobs: int = 1
+    fused_kernels: bool = False
     from_log: tuple[Path, ...] = ()
     step_cache: FirstBlockCache | None = None
 

@@ -78,6 +78,11 @@ def _inductor_precision(settings: BuildSettings, target: Target, precision: Prec
 
 def _plan(settings: BuildSettings, target: Target, precision: Precision) -> TargetPlan:
     backend = target.backends[0] if settings.backend == "auto" else settings.backend
+    if settings.fused_kernels and (backend != "inductor" or target.device == "cpu"):
+        raise TargetError(
+            f"--fused-kernels is for GPUs' engines by inductor, and {target.name}'s is by "
+            f"{backend}: leave it out, or use --target sm80 and the like with --backend inductor"
+        )
     check_compiler(target, backend)
     small = settings.preset == "small"
     names = graph_names(split=settings.step_cache is not None)

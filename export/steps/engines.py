@@ -46,18 +46,28 @@ def save_program_engine(
     shared: Path,
     source: Source,
     openings: Openings,
+    *,
+    fused: bool,
 ) -> None:
     """The engine of a graph, by inductor: its modules exported once more, in its variant's types.
 
     `onnx` is the variant, whose constants say how inputs are quantised; `shared` the folder of the
-    parameters, whose types the program's inputs follow.
+    parameters, whose types the program's inputs follow; `fused` as of `program_from_module`.
+
+    Raises:
+        EngineError: a weight has sides that the target multiplies in no 8-bit type, torch cannot
+            export the graph, or inductor cannot compile it.
     """
     import onnx_ir as ir
 
     from a2edit.export.compile.inductor import engine_from_program
+    from a2edit.export.products import check_sides
     from a2edit.export.program import program_from_module
     from a2edit.export.weights import places, shared_parameters
 
+    spec = read_graph(onnx.parent, "").spec(name)
+    if plan.target.device == "cuda":
+        check_sides(spec)
     stored = {
         key: place.dtype
         for file in sorted(shared.glob("*.safetensors"))
@@ -66,10 +76,11 @@ def save_program_engine(
     program = program_from_module(
         source.outline_graph(name),
         ir.load(onnx),
-        read_graph(onnx.parent, "").spec(name),
+        spec,
         shared_parameters(source.outline),
         stored,
         openings,
         narrow=plan.policy(name).rest == "bf16",
+        fused=fused,
     )
     engine_from_program(program, folder / engine_file(name, plan.backend), plan.target)

@@ -238,6 +238,7 @@ class Steps:
             "precision": policy.precision,
             "target": made_for(plan.target),
             "backend": (plan.backend, compiler_version(plan.backend)),
+            "fused": self.settings.fused_kernels,
         }
         about: dict[str, Any] = {
             "name": name,
@@ -246,7 +247,13 @@ class Steps:
             "shared": shared.folder,
         }
         if plan.backend == "inductor":
-            work = partial(save_program_engine, **about, source=self.source, openings=self.openings)
+            work = partial(
+                save_program_engine,
+                **about,
+                source=self.source,
+                openings=self.openings,
+                fused=self.settings.fused_kernels,
+            )
         else:
             own = weights[route].folder / f"{route}.safetensors" if route else None
             work = partial(save_engine, **about, route=own)

@@ -1,6 +1,6 @@
 """Exported programs: what is an input of them, what they multiply, and how far from torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -14,16 +14,18 @@ from a2edit.calibration.policy import GraphPolicy, graph_policy
 from a2edit.export.compile.inductor import layer_types
 from a2edit.export.edge import graph_spec
 from a2edit.export.onnx_export import SHARED_FILE, save_onnx
-from a2edit.export.openings import NOTHING_OPEN, Openings
+from a2edit.export.openings import NOTHING_OPEN
 from a2edit.export.precision import emulated, in_precision
+from a2edit.export.products import check_sides
 from a2edit.export.program import Program, program_from_module
 from a2edit.export.source import GRAPH_NAMES, Source
 from a2edit.export.weight_only import WEIGHT_ONLY_FILE, save_weight_only
 from a2edit.export.weights import places, save_shared, shared_parameters
 from a2edit.kernels.reference import narrowed, quantise_rows
 from a2edit.model.experts import merged_state
-from a2edit.runtime.engines.base import GraphSpec, WeightSet
+from a2edit.runtime.engines.base import GraphSpec, TensorSpec, WeightSet
 from a2edit.runtime.engines.onnxruntime import engine_from_onnx
+from a2edit.runtime.errors import EngineError
 from a2edit.runtime.targets import TARGETS, Precision
 from a2edit.runtime.tensors import pick_tensors
 
@@ -94,9 +96,9 @@ class Exports:
         return found
 
     @cache  # noqa: B019
-    def variant(self, name: str, variant: str, openings: Openings = NOTHING_OPEN) -> ir.Model:
+    def variant(self, name: str, variant: str) -> ir.Model:
         policy = self.policy(name, variant)
-        model = self.source.exported(name, openings).clone()
+        model = self.source.exported(name, NOTHING_OPEN).clone()
         peaks = self.denoised()[1] if policy.quantised else None
         linear = self.source.outline.linears[1]
         factors = np.linspace(0.5, 2, linear.in_features, dtype=np.float32)
@@ -106,9 +108,9 @@ class Exports:
         return in_precision(model, policy, peaks, smooth)
 
     @cache  # noqa: B019
-    def program(self, name: str, variant: str, openings: Openings = NOTHING_OPEN) -> Program:
+    def program(self, name: str, variant: str, *, fused: bool = False) -> Program:
         graph = self.source.outline_graphs[name]
-        model = self.variant(name, variant, openings)
+        model = self.variant(name, variant)
         stored = {
             key: place.dtype
             for file in (SHARED_FILE, WEIGHT_ONLY_FILE)
@@ -120,8 +122,9 @@ class Exports:
             graph_spec(model, len(graph.input_names)),
             shared_parameters(self.source.outline),
             stored,
-            openings,
+            NOTHING_OPEN,
             narrow=self.policy(name, variant).rest == "bf16",
+            fused=fused,
         )
 
     def weights(self, spec: GraphSpec) -> WeightSet:
@@ -140,9 +143,9 @@ class Exports:
                 tensors[name] = narrowed(array, types[name])
         return WeightSet("route", tensors)
 
-    def run(self, name: str, variant: str) -> np.ndarray:
+    def run(self, name: str, variant: str, *, fused: bool = False) -> np.ndarray:
         """What the program computes, in torch."""
-        program = self.program(name, variant)
+        program = self.program(name, variant, fused=fused)
         parameters = {part.spec.name: part for part in program.parameters}
         files = [self.folder / SHARED_FILE, self.folder / WEIGHT_ONLY_FILE]
         stored = pick_tensors(files, parameters.keys())
@@ -261,3 +264,29 @@ def test_graphs_are_as_they_were_after_an_export(exports: Exports) -> None:
     before = [(name, type(module)) for name, module in graph.named_modules()]
     exports.program("dit", "fp8-bf16")
     assert [(name, type(module)) for name, module in graph.named_modules()] == before
+
+
+@pytest.mark.parametrize("variant", ["int8-bf16", "fp8-bf16"])
+def test_our_kernels_are_operators_where_they_are_asked_for(exports: Exports, variant: str) -> None:
+    """And change no more than bf16's rounding at other places does."""
+    plain, fused = (exports.program("dit", variant, fused=it) for it in (False, True))
+    names = [
+        node.target.name()
+        for program in (plain, fused)
+        for node in program.exported.graph.nodes
+        if getattr(node.target, "namespace", "") == "a2edit"
+    ]
+    eight = sum(part.dtype in {"int8", "float8_e4m3fn"} for part in plain.spec.weights)
+    assert names.count("a2edit::quantize_activation") == eight
+    assert names.count("a2edit::qk_norm_rope") == 4  # a block of two streams, two of one
+    assert len(names) == eight + 4
+    truth = exports.truth("dit")
+    found, own = exports.run("dit", variant, fused=True), error(exports.run("dit", variant), truth)
+    assert error(found, truth) <= 1.5 * own
+
+
+def test_sides_that_a_gpu_has_no_product_for_are_refused() -> None:
+    part = TensorSpec("blocks.0.to_q.weight", "float8_e4m3fn", (32, 24))
+    with pytest.raises(EngineError, match=r"multiples of 16: .* by --lift blocks\.0\.to_q$"):
+        check_sides(GraphSpec("dit", (), (), (part,)))
+    check_sides(GraphSpec("dit", (), (), (replace(part, dtype="int8"),)))
