@@ -42,20 +42,28 @@ def graph_spec(model: ir.Model, requests: int, fed: Collection[str] = ()) -> Gra
     )
 
 
-def write_graph(model: ir.Model, requests: int, folder: Path, fed: Collection[str] = ()) -> None:
-    """Write graph.json: the edge of a model, as `graph_spec`."""
-    edge = asdict(graph_spec(model, requests, fed))
+def write_graph(
+    model: ir.Model,
+    requests: int,
+    folder: Path,
+    fed: Collection[str] = (),
+    activations: int = 0,
+) -> None:
+    """Write graph.json: the edge of a model, as `graph_spec`, and the bytes between its nodes."""
+    edge = asdict(graph_spec(model, requests, fed)) | {"activations": activations}
     del edge["name"]
     (folder / "graph.json").write_text(json.dumps(edge, sort_keys=True), encoding="utf-8")
 
 
 def read_graph(folder: Path, file: str) -> GraphEntry:
     """The edge that `write_graph` wrote, as the manifest holds it."""
+    content = read_json(folder / "graph.json")
+    activations = int(content.pop("activations"))
     edge = {
         kind: tuple(TensorSpec(t["name"], t["dtype"], tuple(t["shape"])) for t in tensors)
-        for kind, tensors in read_json(folder / "graph.json").items()
+        for kind, tensors in content.items()
     }
-    return GraphEntry(file=file, **edge)
+    return GraphEntry(file=file, activations=activations, **edge)
 
 
 def graph_file(graph: str, variant: str) -> str:

@@ -42,6 +42,11 @@ class Openings:
         """Inputs to export a graph with: where a size is open, it must not look like a constant."""
         return list(graph.example_inputs(min(self.batch, 2), *self.sizes[-1:]))
 
+    @property
+    def largest(self) -> Openings:
+        """One request of the largest size, which leaves nothing open."""
+        return Openings(self.sizes[-1:])
+
     def profiles(self, graph: GraphModule) -> list[Profile]:
         """Shapes of the inputs that have open sizes, for each size that makes a difference.
 

@@ -104,8 +104,8 @@ PER_EDIT = {
 @click.option(
     "--memory-budget",
     metavar="SIZE",
-    help="What weight sets may take in memory together, such as 500MB or 8GiB; the least recently "
-    "used go first [default: no limit].",
+    help="What engines and weight sets may take in memory together (on a GPU, of its memory), such "
+    "as 500MB or 8GiB: the fastest plan that fits is followed, and printed [default: no limit].",
 )
 @click.option(
     "--strict-route",
@@ -170,7 +170,7 @@ def _edit_one(given: dict[str, Any]) -> None:
         for warning in result.warnings:
             click.echo(f"warning: {warning}", err=True)
         if given["explain"]:
-            print_explanation(result, editor.bundle.manifest, editor.routes, Console())
+            print_explanation(result, editor, Console())
     skipped = f" ({result.skipped_steps} skipped)" if given["cache"] else ""
     click.echo(
         f"{click.format_filename(out)}: route {result.route} ({result.supply}), "
@@ -209,7 +209,7 @@ def _edit_many(ctx: click.Context, given: dict[str, Any]) -> bool:
 
 def _open(given: dict[str, Any]) -> Editor:
     budget = given["memory_budget"]
-    return Editor.open(
+    editor = Editor.open(
         given["bundle"],
         device=given["device"],
         engine=given["engine"],
@@ -219,6 +219,9 @@ def _open(given: dict[str, Any]) -> Editor:
         route_log=given["route_log"],
         cache=given["cache"],
     )
+    if budget is not None:
+        click.echo(f"memory: {editor.memory}", err=True)
+    return editor
 
 
 def _with_progress(editor: Editor, request: EditRequest) -> EditResult:

@@ -15,6 +15,8 @@ from a2edit.runtime.bundle import Bundle, open_bundle
 from a2edit.runtime.compose import compose
 from a2edit.runtime.engines.base import Array
 from a2edit.runtime.engines.pool import EnginePool
+from a2edit.runtime.memory.keeper import MemoryKeeper
+from a2edit.runtime.memory.plans import DENOISER, LOAD, ROUTE
 from a2edit.runtime.prepare import Prepared, prepare
 from a2edit.runtime.request import EditRequest, EditResult
 from a2edit.runtime.route_log import RouteLog
@@ -43,7 +45,7 @@ class Editor:
 
     Opening checks every file of the bundle; engines are opened by the first edit (or
     `open_engines`) and weight sets when a route first needs them. They stay in memory until
-    `close`, which `with` calls; weight sets also make room for others under `memory_budget`.
+    `close`, which `with` calls, as far as `memory_budget` lets them: `memory` says by which plan.
     """
 
     def __init__(
@@ -68,9 +70,9 @@ class Editor:
             engines.merged_weights(),
             tolerance=route_tolerance,
             strict=strict_route,
-            memory_budget=memory_budget,
             dropped=engines.release,
         )
+        self.memory = MemoryKeeper(engines, self.routes, memory_budget)
         self._tokenizers = {
             name: PromptTokenizer(bundle.path(entry.file), entry.length, entry.pad_id)
             for name, entry in manifest.tokenizers.items()
@@ -98,7 +100,9 @@ class Editor:
             engine: "openvino", "onnxruntime", or "auto": what the bundle was compiled by.
             route_tolerance: predicted error up to which a route that was built ahead will do;
                 past it the exact weights are merged. Default: the bundle's.
-            memory_budget: bytes that weight sets may take together. Default: no limit.
+            memory_budget: bytes that engines and weight sets may take together, on a GPU of its
+                memory. The fastest plan that fits is followed; RequestError if none does.
+                Default: no limit.
             strict_route: where nothing can be merged (--routes-only), refuse what is past the
                 tolerance instead of warning.
             route_log: a file to which what every gate asked for is appended (RouteLog).
@@ -127,9 +131,9 @@ class Editor:
 
     def condition(self, request: EditRequest) -> Conditioned:
         """Lay a request out, encode it and ask the gate. Nothing here depends on the route."""
-        clock = Clock()
+        clock, said = Clock(), len(self.memory.said)
         with clock("load"):
-            self.engines.open_all()
+            self.memory.within(LOAD, self.engines.open_all)
         with clock("prepare"):
             prepared = prepare(request, self.bundle.manifest.model)
             text_ids, pooled_ids, warnings = self._tokens(request.prompt)
@@ -143,6 +147,7 @@ class Editor:
         with clock("gate"):
             tokens = conditioning | reference_tokens | text_tokens
             gate_weights = self._run("gate", **tokens)["gate_weights"][0]
+        warnings += tuple(self.memory.said[said:])
         return Conditioned(request, prepared, tokens | pooled, gate_weights, warnings, clock)
 
     def plan(self, conditioned: Conditioned) -> RoutePlan:
@@ -166,7 +171,7 @@ class Editor:
         they share count in the times of each.
         """
         model, sampler = self.bundle.manifest.model, self.bundle.manifest.sampler
-        clock, (first, _) = Clock(), batch[0]
+        clock, said, (first, _) = Clock(), len(self.memory.said), batch[0]
         steps = self.steps(first.request)
         rows, columns = model.grid(first.prepared.size)
 
@@ -175,21 +180,29 @@ class Editor:
                 progress(done, steps)
 
         with clock("route"):
-            choices = [self.routes.supply(plan) for _, plan in batch]
-            dit = self._denoiser(choices[0], steps)
+            choices = self.memory.within(
+                ROUTE, lambda: [self.routes.supply(plan) for _, plan in batch]
+            )
+            self.memory.within(DENOISER, lambda: self._denoiser(choices[0], steps))
         with clock("denoise"):
             levels = sigmas(steps, rows * columns, sampler.shift)
             shape = (1, rows, columns, model.latent_channels)
-            latents = np.concatenate([noise(one.request.seed, shape) for one, _ in batch])
+            start = np.concatenate([noise(one.request.seed, shape) for one, _ in batch])
             context = {
                 name: np.concatenate([one.tokens[name] for one, _ in batch])
                 for name in first.tokens
             }
             context["guidance"] = np.full(len(batch), sampler.guidance, np.float32)
-            latents = denoise(dit, context, latents, levels, told)
+
+            def loop() -> tuple[Array, int]:
+                dit = self._denoiser(choices[0], steps)
+                ended = denoise(dit, context, start, levels, told)
+                return ended, dit.skipped if isinstance(dit, CachedDenoiser) else 0
+
+            latents, skipped = self.memory.within(DENOISER, loop)
         with clock("decode"):
             generated = self._run("vae_decoder", latents=latents)["pixels"]
-        results = []
+        results, ran_out = [], self.memory.said[said:]
         for (one, _), choice, pixels in zip(batch, choices, generated, strict=True):
             own = one.clock
             own.add(clock)
@@ -202,14 +215,14 @@ class Editor:
                     predicted_error=choice.predicted_error,
                     seed=one.request.seed,
                     steps=steps,
-                    skipped_steps=dit.skipped if isinstance(dit, CachedDenoiser) else 0,
+                    skipped_steps=skipped,
                     timings=own.seconds,
                     gate_weights=one.gate_weights,
                     bundle_hash=self.bundle.manifest.bundle_hash,
                     window=one.prepared.window,
                     route_table=choice.table,
                     supply=choice.supply,
-                    warnings=(*one.warnings, *self._said(one.gate_weights, choice)),
+                    warnings=(*one.warnings, *ran_out, *self._said(one.gate_weights, choice)),
                     prepared=one.prepared,
                 )
             )
@@ -266,7 +279,7 @@ class Editor:
 
     def open_engines(self) -> None:
         """Open every engine now instead of at the first edit."""
-        self.engines.open_all()
+        self.memory.within(LOAD, self.engines.open_all)
 
     def close(self) -> None:
         self.routes.clear()
@@ -288,7 +301,7 @@ class Editor:
         return CachedDenoiser(*self.engines.head_and_tail(choice), rule, steps)
 
     def _run(self, graph: str, **inputs: Array) -> dict[str, Array]:
-        return self.engines.get(graph).run(inputs)
+        return self.memory.within(graph, lambda: self.engines.get(graph).run(inputs))
 
     def _said(self, gate_weights: NDArray[np.float32], choice: RouteChoice) -> Iterator[str]:
         """What is to be said about a choice, which the log takes down, if there is one."""

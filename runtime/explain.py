@@ -5,9 +5,8 @@ from rich.console import Console
 from rich.table import Table
 
 from a2edit.runtime.boxes import tight_box
-from a2edit.runtime.manifest import Manifest
+from a2edit.runtime.editor import Editor
 from a2edit.runtime.request import EditResult
-from a2edit.runtime.routing import RouteStore
 
 _SUPPLIES = {"static": "static, built ahead", "merged": "merged for this request"}
 
@@ -15,8 +14,9 @@ _SUPPLIES = {"static": "static, built ahead", "merged": "merged for this request
 NEAREST = 3  # routes that are listed beside the one that ran
 
 
-def explain(result: EditResult, manifest: Manifest, routes: RouteStore, console: Console) -> None:
-    """Print window, route, expert weights and seconds. `routes` chose the route of `result`."""
+def explain(result: EditResult, editor: Editor, console: Console) -> None:
+    """Print window, route, expert weights, memory and seconds of a result of `editor`."""
+    manifest, routes = editor.bundle.manifest, editor.routes
     facts = Table.grid(padding=(0, 2))
     width, height = result.image.size
     facts.add_row("image", f"{width}x{height}")
@@ -46,6 +46,7 @@ def explain(result: EditResult, manifest: Manifest, routes: RouteStore, console:
     facts.add_row("seed, steps", f"{result.seed}, {result.steps}")
     if manifest.step_cache:
         facts.add_row("skipped steps", f"{result.skipped_steps} of {result.steps}")
+    facts.add_row("memory", str(editor.memory))
     facts.add_row("bundle", f"{manifest.name} {result.bundle_hash[:16]}")
     console.print(facts)
 

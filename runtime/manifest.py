@@ -74,6 +74,7 @@ class GraphEntry:
     outputs: tuple[TensorSpec, ...]
     weights: tuple[TensorSpec, ...] = ()
     parameters: tuple[TensorSpec, ...] = ()  # by their names in graphs/*.safetensors
+    activations: int = 0  # the most bytes between its nodes, at its largest; 0: not known
 
     def spec(self, name: str) -> GraphSpec:
         return GraphSpec(name, self.inputs, self.outputs, self.weights, self.parameters)

@@ -17,6 +17,8 @@ from a2edit.runtime.errors import BundleError
 from a2edit.runtime.manifest import REBUILD, MergeEntry
 from a2edit.runtime.tensors import StoredTensor, map_tensors
 
+_COPIES = 4
+_ALIGNMENT = 64  # bytes: of tensors in a set
 FLOATS = ("float32", "float16", "bfloat16")
 SCALES = ("float32", "bfloat16")
 
@@ -69,6 +71,8 @@ class RouteMerger:
         """
         self.entry = entry
         self.threads = threads or default_threads()
+        # the same threads for every merge: new ones would each have buffers of their own for BLAS
+        self._pool = ThreadPoolExecutor(self.threads)
         mapped = map_tensors(source)
         self._memory = mapped.memory
         try:
@@ -79,6 +83,11 @@ class RouteMerger:
             ) from None
         self.shape = (max(entry.blocks.values()) + 1, len(self._linears[0].A))
         self.nbytes = sum(spec.nbytes for spec in weights)
+        largest = max(linear.base.size for linear in self._linears)
+        # fp32 copies of the matrices in work: what one is merged from, its steps to 8 bits
+        self.peak_bytes = (
+            len(self._memory) + 4 * _COPIES * min(self.threads, len(self._linears)) * largest
+        )
 
     def merge(self, table: NDArray[np.floating], name: str) -> WeightSet:
         """The weight set `name` for a table R[L, N] (rows past the last block are not read).
@@ -86,8 +95,14 @@ class RouteMerger:
         fp32 accumulate, cast once, quantise last (SPEC §11.1); only active experts are read.
         """
         tensors: dict[str, Array] = {}
+        # in one piece: among what merging frees, sets would leave gaps that nothing fits into
+        block, used = mmap.mmap(-1, self.nbytes + _ALIGNMENT * 2 * len(self._linears)), 0
         for merged in self.each(table):
-            tensors |= merged
+            for key, array in merged.items():
+                place = np.frombuffer(block, array.dtype, array.size, used).reshape(array.shape)
+                place[...] = array
+                tensors[key] = place
+                used += -(-array.nbytes // _ALIGNMENT) * _ALIGNMENT
         return WeightSet(name, tensors)
 
     def each(self, table: NDArray[np.floating]) -> Iterator[dict[str, Array]]:
@@ -100,14 +115,13 @@ class RouteMerger:
         if table.ndim != 2 or table.shape[0] < blocks or table.shape[1] != experts:
             raise ValueError(f"a table is [{blocks}, {experts}], got {list(table.shape)}")
         rows, scale = table.astype(np.float32), self.entry.scale
-        with ThreadPoolExecutor(self.threads) as pool:
-            ahead: deque[Future[dict[str, Array]]] = deque()
-            for linear in self._linears:
-                if len(ahead) == self.threads:
-                    yield ahead.popleft().result()
-                ahead.append(pool.submit(linear.merged, rows[linear.block], scale))
-            while ahead:
+        ahead: deque[Future[dict[str, Array]]] = deque()
+        for linear in self._linears:
+            if len(ahead) == self.threads:
                 yield ahead.popleft().result()
+            ahead.append(self._pool.submit(linear.merged, rows[linear.block], scale))
+        while ahead:
+            yield ahead.popleft().result()
 
     def rest(self) -> None:
         """Leave the mapped source to the system's file cache, whence its pages come back when read.

@@ -48,6 +48,20 @@ class ResidentSets:
         with self._changed:
             return list(self._places)
 
+    def held(self) -> list[WeightSet]:
+        """The sets that are there, the least recently used first."""
+        with self._changed:
+            places = [place.future for place in self._places.values() if place.future.done()]
+        return [future.result() for future in places]
+
+    def limit(self, budget: int | None) -> None:
+        """Keep to another budget from now on; sets that it does not hold go now."""
+        with self._changed:
+            self.budget = budget
+            while budget is not None and self._taken() > budget:
+                if not self._drop_one(key for key, held in self._places.items() if held.nbytes):
+                    break  # the rest is being made
+
     def get(self, key: Hashable, nbytes: int, make: Callable[[], WeightSet]) -> WeightSet:
         """The set of `key`; if there is none, what `make` gives, which takes `nbytes`.
 

@@ -112,6 +112,15 @@ class RouteStore:
         """What the sets in memory take."""
         return self._resident.nbytes
 
+    @property
+    def held(self) -> list[WeightSet]:
+        """The sets in memory."""
+        return self._resident.held()
+
+    def limit(self, memory_budget: int | None) -> None:
+        """Keep to another budget from now on: bytes, at least those of one set; None: no limit."""
+        self._resident.limit(memory_budget)
+
     def get(self, gate_weights: FloatArray) -> RouteChoice:
         """The weights to run for a gate's [L, N]; raises RequestError where there are none."""
         return self.supply(self.plan(gate_weights))

@@ -11,6 +11,8 @@ from a2edit.export.openings import PROFILES_FILE
 from a2edit.export.steps.calibrate import read_ranges, read_smooth
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from a2edit.calibration.policy import GraphPolicy
     from a2edit.export.openings import Openings
     from a2edit.export.source import Source
@@ -43,6 +45,7 @@ def save_graph(
 
     `shared` and `ranges` are their steps' folders.
     """
+    from a2edit.export.activations import activation_bytes
     from a2edit.export.onnx_export import SHARED_FILE, save_onnx
     from a2edit.export.passes.external import large_matrices
     from a2edit.export.precision import in_precision
@@ -52,13 +55,20 @@ def save_graph(
     peaks, smooth = (read_ranges(ranges), read_smooth(ranges)) if ranges else (None, None)
     held = set(source.routed_linears(name))
     peaks = {linear: peak for linear, peak in peaks.items() if linear in held} if peaks else None
-    # Passes rewrite in place, and other variants come from the same export.
-    model = in_precision(source.exported(name, openings).clone(), policy, peaks, smooth)
+
+    def variant(openings: Openings) -> ir.Model:
+        # Passes rewrite in place, and other variants come from the same export.
+        return in_precision(source.exported(name, openings).clone(), policy, peaks, smooth)
+
+    model = variant(openings)
+    activations = activation_bytes(model)
+    if not activations:  # its shapes are open
+        activations = openings.batch * activation_bytes(variant(openings.largest))
     stored = places(shared / SHARED_FILE)
     narrow = places(shared / WEIGHT_ONLY_FILE) if policy.weight_only else None
     # A compiler for GPUs keeps constants several times over while it builds (decision 14).
     fed = large_matrices(model, {**stored, **(narrow or {})}) if policy.rest == "bf16" else []
     save_onnx(model, stored, folder / graph_file(name, policy.variant), fed, narrow)
     graph = source.outline_graph(name)
-    write_graph(model, len(graph.input_names), folder, fed)
+    write_graph(model, len(graph.input_names), folder, fed, activations)
     write_json(folder / PROFILES_FILE, openings.profiles(graph))

@@ -156,6 +156,10 @@ class CheckedEngine(ABC):
     """Public methods check, private ones work.
 
     A backend fills in `_bind` (of all that is not given at every run), `_unbind`, `_run`, `_close`.
+
+    Attributes:
+        spec: of the graph.
+        workspace: bytes that it takes for what flows between its nodes; None: it does not say.
     """
 
     def __init__(self, spec: GraphSpec) -> None:
@@ -163,6 +167,7 @@ class CheckedEngine(ABC):
         self._bound: WeightSet | None = None
         self._parameters: dict[str, Array] = {}
         self._open = True
+        self.workspace: int | None = None
 
     @property
     def bound(self) -> str | None:

@@ -28,16 +28,22 @@ def _runtime() -> Any:
 
 
 def _checked(what: str, result: tuple[Any, ...]) -> Any:
-    """The results of a CUDA call.
+    """The result of a CUDA call, the first if it has several.
 
     Raises:
         TargetError: no GPU, or no driver for it.
         DeviceMemoryError: the GPU's memory is full.
         EngineError: anything else.
     """
+    values = _checked_all(what, result)
+    return values[0] if values else None
+
+
+def _checked_all(what: str, result: tuple[Any, ...]) -> list[Any]:
+    """Every result of a CUDA call; raises as `_checked`."""
     error, *values = result
     if error == _runtime().cudaError_t.cudaSuccess:
-        return values[0] if values else None
+        return values
     text = _runtime().cudaGetErrorString(error)[1]
     reason = text.decode() if isinstance(text, bytes) else str(text)
     if error.name in _ABSENT:
@@ -65,6 +71,14 @@ def capability() -> tuple[int, int]:
         )
     )
     return int(major), int(minor)
+
+
+def bytes_in_use() -> int:
+    """Memory of the GPU that is taken, by whomever."""
+    free, total = _checked_all(
+        "the GPU cannot be asked for its memory", _runtime().cudaMemGetInfo()
+    )
+    return int(total) - int(free)
 
 
 def _freed_with(owner: object, free: Callable[[Any], Any], handle: Any) -> Callable[[], Any]:

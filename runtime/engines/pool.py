@@ -1,6 +1,7 @@
 """The engines of a bundle, opened once and kept."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -10,7 +11,11 @@ from a2edit.runtime.engines.base import CheckedEngine, Engine, WeightSet
 from a2edit.runtime.engines.cuda import capability
 from a2edit.runtime.errors import BundleError, TargetError
 from a2edit.runtime.manifest import CACHE_GRAPHS, REBUILD, EngineEntry, GraphEntry
-from a2edit.runtime.routing import RouteChoice, WeightSource
+from a2edit.runtime.memory.costs import BackendCosts, costs_of, engine_footprints
+from a2edit.runtime.memory.ledger import Ledger
+from a2edit.runtime.memory.plans import Keep, Load, MemoryPlan, graph_of
+from a2edit.runtime.memory.process import trim
+from a2edit.runtime.routing import RouteChoice, RoutePlan, WeightSource
 from a2edit.runtime.targets import TARGETS, Precision, target_of
 
 DEVICES = ("cpu", "cuda")
@@ -65,10 +70,15 @@ class EnginePool:
             )
         module, self._which = MODULES[self.backend]
         self._module: Any = import_module(f"a2edit.runtime.engines.{module}")
-        self._engines: dict[str, CheckedEngine] = {}
+        self._engines: dict[str, CheckedEngine] = {}  # the least recently opened first
         self._bound: WeightSet | None = None  # by the shared denoiser's engines
         self._denoisers = CACHE_GRAPHS if split else (DENOISER,)
         self.variant = self._variant(DENOISER)  # of the denoiser, and so of its weight sets
+        self.ledger = Ledger()
+        self._workspaces: dict[str, int] = {}  # that engines told of
+        self._merger = bundle.merger(self.variant)
+        self._load = self._foreseen()
+        self._plan = MemoryPlan(Keep.EVERYTHING, len(bundle.manifest.routes))
 
     @property
     def graph(self) -> GraphEntry:
@@ -91,19 +101,60 @@ class EnginePool:
         own = [entry for name, entry in self._entries.items() if name.startswith(f"{DENOISER}.")]
         return bool(own) and all(map(self._loadable, own))
 
+    @property
+    def bound(self) -> WeightSet | None:
+        """What the shared denoiser runs on."""
+        return self._bound
+
+    @property
+    def costs(self) -> BackendCosts:
+        """How the backend turns what the manifest says into memory."""
+        return costs_of(self.backend, "cpu" if self.target == "cpu" else "cuda")
+
+    def load(self) -> Load:
+        """What engines and weight sets take, as far as it can be said now."""
+        return self._load
+
     def open_all(self) -> None:
-        """Open what every edit needs, so that the edits' own times are pure."""
+        """Open what every edit needs, so that the edits' own times are pure.
+
+        Nothing under a plan that does not keep everything: its engines are opened when they run.
+        """
+        if self._plan.keep != Keep.EVERYTHING:
+            return
         unused = {DENOISER, *CACHE_GRAPHS} - set(() if self.baked else self._denoisers)
         for name in self._bundle.manifest.graphs:
             if name not in unused:
                 self.get(name)
 
+    def make_room(self, plan: MemoryPlan, step: str) -> None:
+        """Close the engines that `plan` does not keep open during `step`."""
+        self._plan = plan
+        for name in self._engines.keys() & self._load.engines if self._bound else ():
+            if step != DENOISER and graph_of(name) == DENOISER:  # it has run
+                self.ledger.hold(f"engine {name}", self._load.engines[name].held)
+        self._close(name for name in self._engines if not plan.stays(name, step))
+
+    def shut(self, step: str) -> None:
+        """Close the engines of a step: after a failure nobody knows what state they are in."""
+        self._close(name for name in self._engines if graph_of(name) == step)
+
     def get(self, name: str) -> Engine:
         """The engine of a graph, opened at the first call."""
         if name not in self._engines:
-            engine = self._engines[name] = self._opened(name)
-            if engine.spec.parameters:
-                engine.feed(self._bundle.parameters(engine.spec.parameters))
+            foreseen = self._load.engines.get(name)
+            opening = foreseen.held + foreseen.waiting + foreseen.opening if foreseen else 0
+            with self.ledger.passing(f"engine {name}, opening", opening):
+                engine = self._engines[name] = self._opened(name)
+                if engine.spec.parameters:
+                    engine.feed(self._bundle.parameters(engine.spec.parameters))
+                trim()
+            if engine.workspace is not None:
+                self._workspaces[name] = engine.workspace
+                self._load = self._foreseen()
+            if name in self._load.engines:
+                found = self._load.engines[name]
+                self.ledger.hold(f"engine {name}", found.held + found.waiting)
         return self._engines[name]
 
     def static_weights(self) -> WeightSource:
@@ -116,10 +167,17 @@ class EnginePool:
 
     def merged_weights(self) -> WeightSource | None:
         """Weights for any table, merged from the experts; None where the bundle has none."""
-        merger = self._bundle.merger(self.variant)
+        merger = self._merger
         if merger is None:
             return None
-        return WeightSource(lambda plan: merger.merge(plan.table, plan.route), self._set_bytes)
+
+        def merged(plan: RoutePlan) -> WeightSet:
+            with self.ledger.passing("merging", self._load.merging or 0):
+                weights = merger.merge(plan.table, plan.route)
+                merger.rest()
+            return weights
+
+        return WeightSource(merged, self._set_bytes)
 
     def denoiser(self, choice: RouteChoice) -> Engine:
         """The engine that runs `choice`: the route's own, or the shared one with it bound.
@@ -127,7 +185,10 @@ class EnginePool:
         The shared one of a baked bundle is compiled here, at the first route that is merged.
         """
         if self.baked and choice.supply == "static":
-            return self.get(f"{DENOISER}.{choice.route}")
+            name = f"{DENOISER}.{choice.route}"
+            others = [it for it in self._engines if graph_of(it) == DENOISER and it != name]
+            self._close(others[: max(0, len(others) + 1 - self._plan.sets)])
+            return self.get(name)
         (engine,) = self._with_bound(choice.weight_set)
         return engine
 
@@ -154,9 +215,35 @@ class EnginePool:
                 self._engines[name].unbind()
 
     def close(self) -> None:
-        self._bound = None
-        while self._engines:
-            self._engines.popitem()[1].close()
+        self._close(self._engines)
+
+    def _close(self, names: Iterable[str]) -> None:
+        names = list(names)
+        for name in names:
+            if graph_of(name) == DENOISER and self._bound is not None:
+                self._bound.rest()
+                self._bound = None
+            self._engines.pop(name).close()
+            self.ledger.release(f"engine {name}")
+        if names:
+            trim()
+
+    def _foreseen(self) -> Load:
+        """From the manifest, and from what engines told when they were opened."""
+        manifest, costs = self._bundle.manifest, self.costs
+        merging = None
+        if self._merger is not None:
+            # the GPU has no part in it
+            merging = self._merger.peak_bytes if self.target == "cpu" else 0
+        unused = {DENOISER, *CACHE_GRAPHS} - set(self._denoisers)
+        used = {name: entry for name, entry in self._entries.items() if name not in unused}
+        return Load(
+            engine_footprints(manifest, used, costs, self._workspaces),
+            set_bytes=self._set_bytes,
+            routes=len(manifest.routes),
+            rests=costs.rests,
+            merging=merging,
+        )
 
     def _opened(self, name: str) -> CheckedEngine:
         kind = name.partition(".")[0]

@@ -92,6 +92,7 @@ class TensorRtEngine(CheckedEngine):
         super().__init__(spec)
         _check_edge(spec, engine)
         self._engine = engine
+        self.workspace = int(engine.device_memory_size_v2)
         self._messages = messages
         self._stream = Stream()
         self._copies = DeviceCopies(self._uploaded)

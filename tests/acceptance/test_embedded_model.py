@@ -103,7 +103,8 @@ def test_any_order_of_routes_gives_the_same_bytes(bundle: Path) -> None:
     tables = [np.array(route.table, np.float32) for route in manifest.routes.values()]
     tables.append(0.5 * (tables[0] + tables[1]))  # merged
     first: dict[int, bytes] = {}
-    with Editor.open(bundle, route_tolerance=0, memory_budget=2 * size) as editor:
+    with Editor.open(bundle, route_tolerance=0) as editor:
+        editor.routes.limit(2 * size)
         inputs = example_inputs(editor)
         for turn, place in enumerate(rng.integers(0, len(tables), 1000).tolist()):
             choice = editor.routes.get(tables[place])

@@ -98,10 +98,13 @@ def test_explain_names_experts_route_and_the_next_nearest(pictures: Path, bundle
 
 def test_how_routes_are_served(pictures: Path, bundle: Path, routes_only_bundle: Path) -> None:
     log = pictures / "routes.jsonl"
-    budget = ("--memory-budget", "16KiB")
+    budget = ("--memory-budget", "64MiB")
     result = run(pictures, bundle, "--route-tolerance", "0", "--route-log", str(log), *budget)
     assert result.exit_code == 0, result.output
     assert "(merged), predicted error 0.00%" in result.stdout
+    plan = "memory: every engine stays open, up to 3 weight sets stay in memory; at most "
+    assert result.stderr.startswith(plan)
+    assert "MiB of 64.0 MiB foreseen" in result.stderr
     assert read_route_log(log).supplies == ("merged",)
 
     plum = ("--reference", str(pictures / "plum.png"))
@@ -177,7 +180,10 @@ CASES = [
     (["--engine", "abacus"], "engine 'abacus' is unknown"),
     (["--route-tolerance", "-1"], "route tolerance -1.0 must be 0 or more"),
     (["--route-tolerance", "nan"], "route tolerance nan must be 0 or more"),
-    (["--memory-budget", "1kB"], "memory budget 1000 B is less than one weight set"),
+    (
+        ["--memory-budget", "1kB"],
+        "memory budget 1000 B is less than any plan for this bundle takes",
+    ),
     (["--memory-budget", "lots"], "'lots' is no size"),
     (["--route-log", "nowhere/log"], "route log 'nowhere/log' cannot be written"),
     (["--route-log", "."], "route log '.' cannot be written"),

@@ -86,7 +86,8 @@ def test_a_thousand_switches_give_the_same_bytes(bundle: Path, backend: str) -> 
     tables = [eye[[k, k]] * np.float32(0.9) + np.float32(0.03) for k in range(3)]
     tables += [rng.random((2, 3)).astype(np.float32) for _ in range(3)]
     pool = EnginePool(open_bundle(bundle), backend=backend)
-    with Editor(open_bundle(bundle), pool, memory_budget=2 * ONE_SET) as editor:
+    with Editor(open_bundle(bundle), pool) as editor:
+        editor.routes.limit(2 * ONE_SET)
         spec = pool.get("dit").spec
         given = {s.name: rng.standard_normal(s.shape).astype(np.float32) for s in spec.inputs}
 
@@ -134,7 +135,8 @@ def test_no_more_sets_are_alive_than_the_budget_holds(
     pool = EnginePool(counting, backend=backend)
     colours = ["red", "blue", "green", "red", "red", "blue"]
     wanted = [request(pictures, colour) for colour in colours]
-    with Editor(counting, pool, memory_budget=room * ONE_SET) as editor:
+    with Editor(counting, pool) as editor:
+        editor.routes.limit(room * ONE_SET)
         alone = [editor.edit(one) for one in wanted]
         assert max(counting.alive) == room
         together = editor.edit_many(wanted)
@@ -144,12 +146,13 @@ def test_no_more_sets_are_alive_than_the_budget_holds(
     assert not any(array() is not None for array in counting.arrays)
 
 
-def test_budgets_that_hold_no_set_are_refused(bundle: Path, baked_bundle: Path) -> None:
-    with pytest.raises(RequestError, match=r"1000 B is less than one .* 16\.0 KiB"):
-        Editor.open(bundle, memory_budget=1000)
-    with pytest.raises(RequestError, match="less than one weight set"):
-        Editor.open(baked_bundle, memory_budget=1000)
-    Editor.open(bundle, memory_budget=ONE_SET).close()
+def test_a_smaller_limit_drops_sets_at_once(bundle: Path, pictures: Path) -> None:
+    with Editor.open(bundle) as editor:
+        for colour in ("red", "green", "blue"):
+            editor.edit(request(pictures, colour, steps=1))
+        assert editor.routes.nbytes == 3 * ONE_SET
+        editor.routes.limit(ONE_SET)
+        assert [weights.name for weights in editor.routes.held] == ["blue"]
 
 
 def test_a_baked_bundle_merges_into_the_shared_graph(
@@ -158,7 +161,8 @@ def test_a_baked_bundle_merges_into_the_shared_graph(
     wanted = request(pictures, "plum")
     with Editor.open(bundle) as editor:
         expected = editor.edit(wanted)
-    with Editor.open(baked_bundle, memory_budget=ONE_SET) as editor:
+    with Editor.open(baked_bundle) as editor:
+        editor.routes.limit(ONE_SET)
         assert editor.edit(request(pictures, "red")).supply == "static"
         assert editor.routes.nbytes == 0
         result = editor.edit(wanted)

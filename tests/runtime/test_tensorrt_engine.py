@@ -69,6 +69,9 @@ class HostCuda:
         self.room -= nbytes
         return Error.cudaSuccess, ctypes.addressof(block)
 
+    def cudaMemGetInfo(self) -> tuple[Any, ...]:
+        return Error.cudaSuccess, self.room, 10**6
+
     def cudaFree(self, address: int) -> tuple[Any, ...]:
         block = self.blocks.pop(address)
         self.room += len(block)
@@ -128,6 +131,7 @@ class Plan:
         self.addresses: dict[str, int] = {}
         self.capturable = True
         self.num_io_tensors = 3
+        self.device_memory_size_v2 = 4096
         self.shape: tuple[int, ...] = (4,)
         self.profiles: list[tuple[int, int]] = []
         self.profile = 0
@@ -209,6 +213,15 @@ def test_every_run_follows_the_bound_set_captured_or_not(
     assert host.launches == 6
     assert len(host.graphs) == 3
     assert host.uploads == 2 + 9
+
+
+def test_what_is_taken_of_the_gpu_can_be_asked(
+    host: HostCuda, engine: tensorrt.TensorRtEngine
+) -> None:
+    assert engine.workspace == 4096
+    before = cuda.bytes_in_use()
+    engine.bind(weight_set(1))
+    assert cuda.bytes_in_use() == before + 16 == 10**6 - host.room
 
 
 def test_results_are_not_overwritten_by_the_next_run(engine: tensorrt.TensorRtEngine) -> None:

@@ -115,7 +115,9 @@ GraphEntry graph_entry(const Json& value, const std::string& where) {
   read_fields(value, where,
               {text_field("file", entry.file), tensors("inputs", entry.inputs, true),
                tensors("outputs", entry.outputs, true), tensors("weights", entry.weights, false),
-               tensors("parameters", entry.parameters, false)});
+               tensors("parameters", entry.parameters, false),
+               {"activations",  // for memory plans, which this host does not make
+                [](const Json& value, const std::string& at) { whole_of(value, at); }, false}});
   return entry;
 }
 
