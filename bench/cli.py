@@ -11,6 +11,7 @@ from a2edit.bench.export_command import export
 from a2edit.bench.flow_command import flow
 from a2edit.bench.fullsize_command import fullsize
 from a2edit.bench.ladder.command import ladder
+from a2edit.bench.memory_command import memory
 from a2edit.bench.options import results_option
 from a2edit.bench.precision_command import precision
 from a2edit.bench.quality.command import quality
@@ -202,6 +203,7 @@ main.add_command(export)
 main.add_command(flow)
 main.add_command(fullsize)
 main.add_command(ladder)
+main.add_command(memory)
 main.add_command(precision)
 main.add_command(routes)
 
