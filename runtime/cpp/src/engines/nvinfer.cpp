@@ -19,6 +19,7 @@
 #endif
 #include <NvInferRuntime.h>
 
+#include <deque>
 #include <mutex>
 #include <type_traits>
 #include <utility>
@@ -52,6 +53,15 @@ class Messages : public nvinfer1::ILogger {
   std::mutex mutex_;
   std::vector<std::string> errors_;
 };
+
+// One for each plan. None is destroyed: the library keeps the first that it is given, for errors
+// that are of no plan.
+Messages& new_messages() {
+  static std::mutex mutex;
+  static auto* const all = new std::deque<Messages>();
+  const std::lock_guard<std::mutex> hold(mutex);
+  return all->emplace_back();
+}
 
 nvinfer1::Dims dims_of(const Shape& shape) {
   nvinfer1::Dims dims{};
@@ -105,9 +115,9 @@ class NvContext : public TensorRtContext {
 
 class NvPlan : public TensorRtPlan {
  public:
-  NvPlan(std::unique_ptr<Messages> messages, std::unique_ptr<nvinfer1::IRuntime> runtime,
+  NvPlan(Messages& messages, std::unique_ptr<nvinfer1::IRuntime> runtime,
          std::unique_ptr<nvinfer1::ICudaEngine> engine)
-      : messages_(std::move(messages)), runtime_(std::move(runtime)), engine_(std::move(engine)) {}
+      : messages_(messages), runtime_(std::move(runtime)), engine_(std::move(engine)) {}
 
   std::vector<std::string> names() const override {
     std::vector<std::string> found;
@@ -153,11 +163,11 @@ class NvPlan : public TensorRtPlan {
     nvinfer1::IExecutionContext* made = engine_->createExecutionContext();
     return made ? std::make_unique<NvContext>(made) : nullptr;
   }
-  std::string reason() override { return messages_->reason(); }
+  std::string reason() override { return messages_.reason(); }
 
  private:
+  Messages& messages_;
   // destroyed from the last to the first, as TensorRT asks for
-  std::unique_ptr<Messages> messages_;
   std::unique_ptr<nvinfer1::IRuntime> runtime_;
   std::unique_ptr<nvinfer1::ICudaEngine> engine_;
 };
@@ -176,18 +186,18 @@ class NvLibrary : public TensorRt {
 
   std::unique_ptr<TensorRtPlan> load(const void* bytes, std::size_t size,
                                      std::string* reason) const override {
-    auto messages = std::make_unique<Messages>();
+    Messages& messages = new_messages();
     const auto create =
         function<decltype(&createInferRuntime_INTERNAL)>("createInferRuntime_INTERNAL");
     std::unique_ptr<nvinfer1::IRuntime> runtime(
-        static_cast<nvinfer1::IRuntime*>(create(messages.get(), NV_TENSORRT_VERSION)));
+        static_cast<nvinfer1::IRuntime*>(create(&messages, NV_TENSORRT_VERSION)));
     std::unique_ptr<nvinfer1::ICudaEngine> engine;
     if (runtime) engine.reset(runtime->deserializeCudaEngine(bytes, size));
     if (!engine) {
-      *reason = messages->reason();
+      *reason = messages.reason();
       return nullptr;
     }
-    return std::make_unique<NvPlan>(std::move(messages), std::move(runtime), std::move(engine));
+    return std::make_unique<NvPlan>(messages, std::move(runtime), std::move(engine));
   }
 
  private:

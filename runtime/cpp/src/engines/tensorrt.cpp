@@ -13,8 +13,6 @@
 namespace a2edit {
 namespace {
 
-using Shapes = std::map<std::string, Shape>;  // by tensor
-
 template <class Look>
 void for_entrances(const GraphSpec& spec, Look&& look) {
   for (const auto* parts : {&spec.inputs, &spec.weights, &spec.parameters})
@@ -53,20 +51,18 @@ class TensorRtEngine : public Engine {
     const std::vector<TensorSpec>& inputs = this->spec().inputs;
     if (std::any_of(inputs.begin(), inputs.end(), [](const auto& part) { return part.open(); }))
       return;
-    Arrays known;
-    for (const TensorSpec& part : inputs) known[part.name] = Array(part.type, part.shape);
-    take(known);
+    Shapes known;
+    for (const TensorSpec& part : inputs) known[part.name] = part.shape;
+    take(std::move(known));
   }
 
  private:
   // Set what depends on the inputs' shapes, and make room for them and the outputs.
-  void take(const Arrays& inputs) {
-    Shapes shapes;
-    for (const auto& [name, array] : inputs) shapes[name] = array.shape();
+  void take(Shapes shapes) {
     if (shapes == shapes_) return;
     forget_step();
     shapes_.clear();
-    const int profile = fitting_profile(spec(), inputs, *plan_);
+    const int profile = fitting_profile(spec(), shapes, *plan_);
     if (profile != profile_) {
       set("profile " + std::to_string(profile), context_->set_profile(profile, stream_.handle()));
       stream_.wait();
@@ -119,7 +115,9 @@ class TensorRtEngine : public Engine {
   }
 
   Arrays run_arrays(const Arrays& inputs) override {
-    take(inputs);
+    Shapes shapes;
+    for (const auto& [name, array] : inputs) shapes[name] = array.shape();
+    take(std::move(shapes));
     for (const auto& [name, array] : inputs) stream_.upload(array, *buffers_.at(name));
     step();
     Arrays outputs;
@@ -211,13 +209,13 @@ std::string first_reason(const std::vector<std::string>& errors) {
   return line.substr(0, line.find_last_not_of(blank) + 1);
 }
 
-int fitting_profile(const GraphSpec& spec, const Arrays& inputs, const TensorRtPlan& plan) {
+int fitting_profile(const GraphSpec& spec, const Shapes& inputs, const TensorRtPlan& plan) {
   std::vector<TensorSpec> parts;
   for_entrances(spec, [&](TensorSpec part) {
     const Shape own = plan.shape(part.name);
     if (std::find(own.begin(), own.end(), open_size) == own.end()) return;
     const auto given = inputs.find(part.name);
-    if (given != inputs.end()) part.shape = given->second.shape();
+    if (given != inputs.end()) part.shape = given->second;
     parts.push_back(std::move(part));
   });
   if (parts.empty()) return 0;
@@ -228,6 +226,7 @@ int fitting_profile(const GraphSpec& spec, const Arrays& inputs, const TensorRtP
         }))
       return profile;
   std::vector<std::string> texts;
+  texts.reserve(parts.size());
   for (const TensorSpec& part : parts) texts.push_back(part.text());
   fail_engine("graph " + repr(spec.name) + ": none of the engine's " + std::to_string(count) +
               " profiles takes " + joined(texts) + "; build the bundle again for this size");
@@ -252,6 +251,7 @@ void check_edge(const GraphSpec& spec, const TensorRtPlan& plan) {
   for (const TensorSpec& part : spec.outputs) check(part);
   if (found.empty()) return;
   std::vector<std::string> names;
+  names.reserve(found.size());
   for (const auto& [name, type] : found) names.push_back(name);
   fail_engine("graph " + repr(spec.name) + ": the engine asks for " + joined(names) +
               " too; build the bundle again");

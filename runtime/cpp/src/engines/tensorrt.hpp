@@ -5,6 +5,7 @@
 // makes them NVIDIA's, and tests play them on the host's memory.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -65,9 +66,11 @@ class TensorRt {
 // The first line of the first of a library's errors.
 std::string first_reason(const std::vector<std::string>& errors);
 
+using Shapes = std::map<std::string, Shape>;  // by tensor
+
 // The first profile that the inputs' shapes lie in; 0 for a plan that leaves no size open. Throws
 // an engine Error where there is none.
-int fitting_profile(const GraphSpec& spec, const Arrays& inputs, const TensorRtPlan& plan);
+int fitting_profile(const GraphSpec& spec, const Shapes& inputs, const TensorRtPlan& plan);
 
 // Throws an engine Error where the plan's tensors are not those of `spec`.
 void check_edge(const GraphSpec& spec, const TensorRtPlan& plan);
