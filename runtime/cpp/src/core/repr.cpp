@@ -65,8 +65,8 @@ std::string repr(const std::string& text) {
       out += shown(code, quote);
       continue;
     }
-    for (at = start + 1; at < length && U8_IS_TRAIL(text[at]); ++at) {
-    }
+    at = start + 1;
+    while (at < length && U8_IS_TRAIL(text[at])) ++at;
     for (std::int64_t bad = start; bad < at; ++bad)
       out += escape("\\udc%02x", static_cast<unsigned char>(text[bad]));
   }
@@ -89,6 +89,7 @@ std::string repr(double number) {
 
 std::string list_text(const std::vector<std::int64_t>& numbers) {
   std::vector<std::string> items;
+  items.reserve(numbers.size());
   for (const std::int64_t number : numbers) items.push_back(std::to_string(number));
   return "[" + joined(items) + "]";
 }

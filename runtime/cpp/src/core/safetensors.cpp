@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <optional>
 #include <stdexcept>
+#include <system_error>
 
 #include "src/core/error.hpp"
 #include "src/core/json.hpp"
@@ -105,7 +105,7 @@ Array tensor_at(const std::string& name, const Json& entry, const unsigned char*
 
 Mapping::Mapping(const std::string& path, bool writable) {
   const auto reason = [&path] {
-    return "[Errno " + std::to_string(errno) + "] " + std::strerror(errno) + ": " + repr(path);
+    return "[Errno " + std::to_string(errno) + "] " + std::generic_category().message(errno) + ": " + repr(path);
   };
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) throw std::invalid_argument(reason());
@@ -127,7 +127,8 @@ Mapping::~Mapping() { ::munmap(data_, size_); }
 
 void Mapping::rest() const { ::madvise(data_, size_, MADV_DONTNEED); }
 
-Arrays tensors_in(const unsigned char* data, std::size_t size, std::shared_ptr<const void> owner) {
+Arrays tensors_in(const unsigned char* data, std::size_t size,
+                  const std::shared_ptr<const void>& owner) {
   std::uint64_t length = 0;
   for (std::size_t byte = std::min<std::size_t>(size, 8); byte-- > 0;)
     length = length << 8 | data[byte];

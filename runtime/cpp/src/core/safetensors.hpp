@@ -41,6 +41,7 @@ MappedTensors map_tensors(const std::string& path, bool writable = false);
 
 // The tensors of bytes in that format; they point into `data`, which `owner` keeps. Throws
 // std::invalid_argument with the reason where they are not sound.
-Arrays tensors_in(const unsigned char* data, std::size_t size, std::shared_ptr<const void> owner);
+Arrays tensors_in(const unsigned char* data, std::size_t size,
+                  const std::shared_ptr<const void>& owner);
 
 }  // namespace a2edit

@@ -25,6 +25,7 @@ class Table {
   // The names in the file's order, and sorted.
   std::vector<std::string> names() const {
     std::vector<std::string> found;
+    found.reserve(items_.size());
     for (const Item& item : items_) found.push_back(item.first);
     return found;
   }

@@ -68,7 +68,7 @@ class Array {
   const T* as() const { return static_cast<const T*>(data_); }
   // Of memory of its own, or mapped to be written to.
   template <class T>
-  T* writable() { return static_cast<T*>(const_cast<void*>(data_)); }
+  T* writable() { return const_cast<T*>(static_cast<const T*>(data_)); }
 
   // Of what keeps its memory alive, which several arrays may share.
   std::weak_ptr<const void> owner() const { return owner_; }

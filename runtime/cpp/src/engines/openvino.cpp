@@ -90,7 +90,7 @@ class OpenVinoEngine : public Engine {
     Arrays outputs;  // copies: the request reuses its own buffers at the next run
     for (const TensorSpec& wanted : spec().outputs) {
       const ov::Tensor tensor = request_.get_tensor(wanted.name);
-      const ov::Shape sides = tensor.get_shape();
+      const ov::Shape& sides = tensor.get_shape();
       Array array(wanted.type, Shape(sides.begin(), sides.end()));
       if (array.nbytes() != tensor.get_byte_size())
         fail_engine("graph " + repr(spec().name) + " gave " +
