@@ -180,10 +180,11 @@ def test_devices_and_engines_that_are_not_there(
     same_refusal(lambda: Editor.open(bundle, device, engine), cpp)
 
 
-def test_an_engine_that_only_python_has(probe: Any, bundle: Path) -> None:
+@pytest.mark.parametrize("engine", ["onnxruntime", "inductor"])
+def test_an_engine_that_only_python_has(probe: Any, bundle: Path, engine: str) -> None:
     with (
-        pytest.raises(TargetError, match="built without the engine 'onnxruntime': use openvino"),
-        opened(probe, bundle, "cpu", "onnxruntime"),
+        pytest.raises(TargetError, match=f"built without the engine '{engine}': use openvino"),
+        opened(probe, bundle, "cpu", engine),
     ):
         pass
 

@@ -77,8 +77,9 @@ Arrays Engine::run(const Arrays& inputs) {
   return run_arrays(all_checked(spec_.inputs, inputs, "the inputs of " + repr(spec_.name)));
 }
 
-bool on_cpu(const std::string& backend) {
-  return backend == "openvino" || backend == "onnxruntime";
+bool runs_on(const std::string& device, const std::string& backend) {
+  const bool processors = backend == "openvino" || backend == "onnxruntime";
+  return backend == "inductor" || processors == (device == "cpu");
 }
 
 const Backend* Backends::find(const std::string& name) const {
@@ -89,7 +90,7 @@ const Backend* Backends::find(const std::string& name) const {
 std::vector<std::string> Backends::names(const std::string& device) const {
   std::vector<std::string> found;
   for (const auto& [name, backend] : named)
-    if (on_cpu(name) == (device == "cpu")) found.push_back(name);
+    if (runs_on(device, name)) found.push_back(name);
   return found;
 }
 

@@ -93,8 +93,8 @@ struct Backends {
   std::vector<std::string> names(const std::string& device) const;
 };
 
-// Whether a backend's engines run on a processor, and not on a GPU.
-bool on_cpu(const std::string& backend);
+// Whether a backend of some host has engines for a device, "cpu" or "cuda".
+bool runs_on(const std::string& device, const std::string& backend);
 
 // What this library was built with.
 const Backends& backends_built();

@@ -9,9 +9,14 @@
 namespace a2edit {
 namespace {
 
-// Every backend that a bundle can be run by, by some host; the first two on a processor.
-const std::vector<std::string> modules = {"openvino",         "onnxruntime",  "onnxruntime-cuda",
-                                          "onnxruntime-tensorrt", "tensorrt_rtx", "tensorrt"};
+// Every backend that a bundle can be run by, by some host.
+const std::vector<std::string> modules = {"openvino",
+                                          "onnxruntime",
+                                          "onnxruntime-cuda",
+                                          "onnxruntime-tensorrt",
+                                          "tensorrt_rtx",
+                                          "tensorrt",
+                                          "inductor"};
 
 std::string graph_name(const std::string& engine) { return engine.substr(0, engine.find('.')); }
 
@@ -21,10 +26,10 @@ void check_choice(const std::string& device, const std::string& backend) {
   const bool known = std::find(modules.begin(), modules.end(), backend) != modules.end();
   if (backend != "auto" && !known)
     fail_target("engine " + repr(backend) + " is unknown: use auto, " + joined(modules));
-  if (backend == "auto" || on_cpu(backend) == (device == "cpu")) return;
+  if (backend == "auto" || runs_on(device, backend)) return;
   std::vector<std::string> fitting;
   for (const std::string& name : modules)
-    if (on_cpu(name) == (device == "cpu")) fitting.push_back(name);
+    if (runs_on(device, name)) fitting.push_back(name);
   std::sort(fitting.begin(), fitting.end());
   fail_target("engine " + repr(backend) + " does not run on the device " + repr(device) +
               ": use auto, " + joined(fitting) + ", or another --device");
