@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from a2edit.runtime.editor import Editor
     from a2edit.runtime.errors import A2EditError
     from a2edit.runtime.request import EditRequest, EditResult
+    from a2edit.runtime.step_cache import FirstBlockCache
 
 __version__ = "0.1.0"
-__all__ = ["A2EditError", "EditRequest", "EditResult", "Editor", "__version__"]
+__all__ = ["A2EditError", "EditRequest", "EditResult", "Editor", "FirstBlockCache", "__version__"]
 
 _HOMES = {
     "A2EditError": "a2edit.runtime.errors",
     "EditRequest": "a2edit.runtime.request",
     "EditResult": "a2edit.runtime.request",
     "Editor": "a2edit.runtime.editor",
+    "FirstBlockCache": "a2edit.runtime.step_cache",
 }
 
 

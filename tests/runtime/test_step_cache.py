@@ -13,6 +13,7 @@ from a2edit.runtime.engines.recording import RecordingEngine
 from a2edit.runtime.errors import BundleError, RequestError
 from a2edit.runtime.jobs import read_jobs, run_jobs
 from a2edit.runtime.manifest import manifest_from_json, read_manifest
+from a2edit.runtime.memory.plans import ladder, peak
 from a2edit.runtime.request import EditRequest
 from a2edit.runtime.sampler import denoise, sigmas
 from a2edit.runtime.step_cache import CachedDenoiser, FirstBlockCache, SkipRule
@@ -185,6 +186,24 @@ def test_steps_are_skipped_by_the_slope_of_their_route(cached_bundle: Path, pict
     with Editor.open(cached_bundle, cache="first-block", route_tolerance=0) as editor:
         merged = editor.edit(request(pictures, "plum", steps=12))
     assert (merged.supply, merged.skipped_steps) == ("merged", expected(1.0))
+
+
+def test_under_the_smallest_budget_it_is_the_same_edit(cached_bundle: Path, pictures: Path) -> None:
+    """Head and tail are opened for every loop and closed after it."""
+    asked = request(pictures, steps=12)
+    with Editor.open(cached_bundle, cache="first-block") as editor:
+        expected = editor.edit(asked)
+        load = editor.engines.load()
+        smallest = ladder(load)[-1]
+    with Editor.open(
+        cached_bundle, cache="first-block", memory_budget=peak(load, smallest)
+    ) as editor:
+        results = [editor.edit(asked) for _ in range(2)]
+        opened = {name for name in editor.engines._engines if name.startswith("dit")}
+    assert not opened
+    for result in results:
+        assert result.skipped_steps == expected.skipped_steps > 0
+        assert result.image.tobytes() == expected.image.tobytes()
 
 
 def test_a_list_that_was_made_without_the_cache_is_made_again(
