@@ -202,6 +202,8 @@ def _edit_many(ctx: click.Context, given: dict[str, Any]) -> bool:
                 jobs_file = click.format_filename(given["jobs"])
                 where = f"{jobs_file}:{outcome.job.line} ({outcome.job.name})"
                 click.echo(f"error: {where}: {outcome.problem}", err=True)
+        for warning in editor.memory.said:
+            click.echo(f"warning: {warning}", err=True)
     figures = ", ".join(f"{n} {status}" for status, n in counts.items())
     click.echo(f"{click.format_filename(given['out_dir'])}: {figures}")
     return counts["failed"] == 0

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from a2edit.runtime.bundle import Bundle, open_bundle
+from a2edit.runtime.cli import main
 from a2edit.runtime.editor import Editor
 from a2edit.runtime.engines.base import CheckedEngine
 from a2edit.runtime.engines.pool import EnginePool
@@ -214,3 +217,22 @@ def test_baked_engines_leave_for_others(baked_bundle: Path, pictures: Path) -> N
     with Editor(opened, EnginePool(opened), memory_budget=budget) as editor:
         assert pixels([editor.edit(request) for request in wanted]) == before
         assert max(editor.engines.ledger.peaks.values()) <= budget
+
+
+def test_a_list_of_edits_says_once_that_memory_ran_out(
+    bundle: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "a2edit.runtime.editor.EnginePool",
+        lambda checked, *_, **__: ForgetfulPool(checked, "vae_decoder"),
+    )
+    job = {"image": "scene.png", "mask": "mask.png", "reference": "red.png", "steps": 1}
+    listed = pictures / "jobs.jsonl"
+    listed.write_text("".join(json.dumps(job | {"id": name}) + "\n" for name in "ab"))
+    result = CliRunner().invoke(
+        main, ["--jobs", str(listed), "--out-dir", str(tmp_path), "--bundle", str(bundle)]
+    )
+    assert result.exit_code == 0, result.output
+    (warning,) = result.stderr.splitlines()
+    assert warning.startswith("warning: memory ran out to decode (the GPU is full): from here on ")
+    assert {path.name for path in tmp_path.glob("*.png")} == {"a.png", "b.png"}
