@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from a2edit.bench.ladder.classes import seconds_by_kind
-from a2edit.bench.ladder.floor import Rates, measured_rates
+from a2edit.bench.ladder.floor import Rates, eight_bits_of, measured_rates
 from a2edit.bench.ladder.flops import Flops, step_flops
 from a2edit.bench.ladder.random_model import random_model
 from a2edit.bench.ladder.rungs import Ladder, Rung
@@ -64,23 +64,23 @@ class Climbed:
 
     def rows(self, setup: Setup) -> list[Row]:
         rows = self.ladder.rows(setup)
-        floor = self.rates.seconds(self.flops, narrow=False)
-        rows.append(setup.row("floor of a step, no 8 bits", "ms", [1e3 * floor]))
+        floors = {
+            "no 8 bits": self.rates.seconds(self.flops, narrow=False),
+            "linears in 8 bits": self.rates.seconds(self.flops, narrow=True),
+        }
+        for what, seconds in floors.items():
+            rows.append(setup.row(f"floor of a step, {what}", "ms", [1e3 * seconds]))
         rows.append(setup.row("largest product", "GFLOP/s", [self.rates.plain / 1e9]))
-        if self.rates.narrow:
-            narrow = self.rates.seconds(self.flops, narrow=True)
-            rows.append(setup.row("floor of a step, linears in 8 bits", "ms", [1e3 * narrow]))
-            rows.append(
-                setup.row("largest product in 8 bits", "GFLOP/s", [self.rates.narrow / 1e9])
-            )
+        rows.append(setup.row("largest product in 8 bits", "GFLOP/s", [self.rates.narrow / 1e9]))
+        last = self.ladder.rungs[-1]
         for rung in self.ladder.rungs:
-            share = [100 * floor / seconds for seconds in rung.steps]
-            rows.append(setup.row(f"{rung.name}, floor / step", "%", share))
+            for what, floor in floors.items():
+                share = [100 * floor / seconds for seconds in rung.steps]
+                rows.append(setup.row(f"{rung.name}, floor ({what}) / step", "%", share))
         for stage, peak in self.stages.items():
             rows.append(setup.row(f"everything resident, peak in {stage}", "MB", [peak]))
         for kind, seconds in self.kinds.items():
-            name = f"{self.ladder.rungs[-1].name}, {kind} of a step"
-            rows.append(setup.row(name, "ms", [1e3 * seconds]))
+            rows.append(setup.row(f"{last.name}, {kind} of a step", "ms", [1e3 * seconds]))
         return rows + (self.merging.rows(setup) if self.merging else [])
 
 
@@ -101,7 +101,7 @@ def climb(plan: Plan, note: Note) -> Climbed:
         from a2edit.bench.ladder.merging import measure_merging
 
         note("a route merged into 8 bits")
-        fp8 = torch.cuda.get_device_capability(device) >= (8, 9)
+        fp8 = eight_bits_of(device) == torch.float8_e4m3fn
         merging = measure_merging(checkpoint, denoiser.table, device, plan.rounds, fp8=fp8)
     rungs: list[Rung] = []
     stages: dict[str, float] = {}

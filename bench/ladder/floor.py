@@ -23,15 +23,15 @@ class Rates:
 
     Attributes:
         plain: in the dtype of the transformer.
-        narrow: in 8 bits, INT8 or E4M3 as this device has it; None where it has neither.
+        narrow: in 8 bits, INT8 or E4M3 as this device has it.
     """
 
     plain: float
-    narrow: float | None
+    narrow: float
 
     def seconds(self, flops: Flops, *, narrow: bool) -> float:
         """The floor of a step; attention is never in 8 bits."""
-        linear = self.narrow if narrow and self.narrow else self.plain
+        linear = self.narrow if narrow else self.plain
         return flops.linear / linear + flops.attention / self.plain
 
 
@@ -40,25 +40,24 @@ def measured_rates(device: torch.device, dtype: torch.dtype) -> Rates:
     side = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     narrow = _narrow_product(device, side)
-    return Rates(
-        _rate(lambda: a @ b, side, device), _rate(narrow, side, device) if narrow else None
-    )
+    return Rates(_rate(lambda: a @ b, side, device), _rate(narrow, side, device))
 
 
-def _narrow_product(device: torch.device, side: int) -> Callable[[], Tensor] | None:
-    if device.type != "cuda":
-        return None
-    if torch.cuda.get_device_capability(device) >= (8, 9):
-        a, b = (torch.randn(side, side, device=device).to(torch.float8_e4m3fn) for _ in range(2))
-        rows = torch.ones(side, 1, device=device)
-        columns = torch.ones(1, side, device=device)
-        return lambda: torch._scaled_mm(  # noqa: SLF001 # it has no public name
-            a, b.t(), scale_a=rows, scale_b=columns, out_dtype=torch.bfloat16
-        )
-    low, high = (
-        torch.randint(-127, 128, (side, side), device=device, dtype=torch.int8) for _ in range(2)
+def eight_bits_of(device: torch.device) -> torch.dtype:
+    """What products in 8 bits are of there: E4M3 from sm89 on, else INT8."""
+    modern = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 9)
+    return torch.float8_e4m3fn if modern else torch.int8
+
+
+def _narrow_product(device: torch.device, side: int) -> Callable[[], Tensor]:
+    kind = eight_bits_of(device)
+    a, b = (torch.randint(-99, 100, (side, side), device=device).to(kind) for _ in range(2))
+    if kind == torch.int8:
+        return lambda: torch._int_mm(a, b)  # noqa: SLF001 # it has no public name
+    scales = torch.ones(side, 1, device=device)
+    return lambda: torch._scaled_mm(  # noqa: SLF001 # nor has this
+        a, b.t(), scale_a=scales, scale_b=scales.t(), out_dtype=torch.bfloat16
     )
-    return lambda: torch._int_mm(low, high)  # noqa: SLF001 # nor has this
 
 
 def _rate(product: Callable[[], Tensor], side: int, device: torch.device) -> float:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from a2edit.bench.ladder.floor import synchronise
+from a2edit.bench.ladder.floor import eight_bits_of, synchronise
 from a2edit.bench.peft_experts import Layers, activate, eject_adapters, inject_adapters
+from a2edit.export.products import Activation, QuantisedLinear, quantised
+from a2edit.kernels.reference import LEVELS
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.graphs import DitGraph, GateGraph
 from a2edit.model.modulation import Modulation, modulated
@@ -86,6 +88,23 @@ def _dtype(module: nn.Module) -> torch.dtype:
     return next(module.parameters()).dtype
 
 
+def _input_peaks(denoiser: Denoiser, linears: Mapping[str, nn.Module]) -> dict[str, float]:
+    """The largest |x| that each linear is given over all steps."""
+    peaks = {name: torch.zeros((), device=denoiser.device) for name in linears}
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor]], None]:
+        def seen(_: nn.Module, given: tuple[Tensor]) -> None:
+            peaks[name] = torch.maximum(peaks[name], given[0].abs().amax().float())
+
+        return seen
+
+    hooks = [module.register_forward_pre_hook(watch(name)) for name, module in linears.items()]
+    denoiser.run()
+    for hook in hooks:
+        hook.remove()
+    return {name: float(peak) for name, peak in peaks.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """A rung: what it is called, and what it does to a denoiser."""
@@ -108,6 +127,7 @@ class Changes(ExitStack):
             Change("eager, experts by PEFT", self.adapters),
             Change("route merged", self.merged),
             Change("compiled", self.compiled),
+            Change("linears in 8 bits", self.eight_bits),
             Change("modulation precomputed", self.modulation),
             Change("CUDA graph", self.captured, "cuda"),
         )
@@ -132,6 +152,24 @@ class Changes(ExitStack):
         """torch.compile of the whole step."""
         torch.compiler.reset()
         denoiser.step = torch.compile(denoiser.module, fullgraph=True, dynamic=False)
+
+    @torch.inference_mode()
+    def eight_bits(self, denoiser: Denoiser) -> None:
+        """Routed linears as E4M3 or INT8, a scale a row, and one an input that a run finds."""
+        transformer, kind = denoiser.checkpoint.transformer, eight_bits_of(denoiser.device)
+        largest = LEVELS["int8" if kind == torch.int8 else "float8_e4m3fn"]
+        linears = {it.name: transformer.get_submodule(it.name) for it in denoiser.checkpoint.linears}
+        denoiser.step = denoiser.module
+        for name, peak in _input_peaks(denoiser, linears).items():
+            source = linears[name]
+            assert isinstance(source, nn.Linear)
+            narrow = QuantisedLinear(source, Activation(peak / largest), kind, narrow=True)
+            rows = source.weight.float().abs().amax(1) / largest
+            narrow.weight = nn.Parameter(quantised(source.weight, rows[:, None], kind), False)
+            narrow.scale = nn.Parameter(rows, False)
+            parent, _, leaf = name.rpartition(".")
+            setattr(transformer.get_submodule(parent), leaf, narrow)
+        self.compiled(denoiser)
 
     @torch.inference_mode()
     def modulation(self, denoiser: Denoiser) -> None:
