@@ -22,8 +22,12 @@ from a2edit.runtime.memory import peak_resident_mb
 if TYPE_CHECKING:
     from a2edit.bench.figures import Edits
 
-# Sides that edit by a bundle, and the engine of each.
-ENGINES = {"engine": "auto", "onnxruntime": "onnxruntime"}
+# Sides that edit by a bundle, and how each opens it.
+ENGINES: dict[str, dict[str, Any]] = {
+    "engine": {},
+    "onnxruntime": {"engine": "onnxruntime"},
+    "cached": {"cache": "first-block"},
+}
 SIDES = (*ENGINES, "torch", "merged", "peft")
 
 
@@ -52,7 +56,7 @@ def open_side(side: str, model: str) -> Edits:
     if side in ENGINES:
         from a2edit import Editor
 
-        return Editor.open(model, engine=ENGINES[side])
+        return Editor.open(model, **ENGINES[side])
     from a2edit.bench import reference
 
     opens = {

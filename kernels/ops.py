@@ -13,7 +13,7 @@ from a2edit.kernels.reference import LEVELS
 _KINDS = {False: torch.int8, True: torch.float8_e4m3fn}
 
 
-def quantised(x: Tensor, step: float, kind: torch.dtype) -> Tensor:
+def quantised(x: Tensor, step: float | Tensor, kind: torch.dtype) -> Tensor:
     """x [tokens, channels] / step, rounded to `kind`; what is too large becomes the largest.
 
     `kind` is int8 (within ±127) or float8_e4m3fn.

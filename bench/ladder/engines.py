@@ -26,10 +26,12 @@ from a2edit.export.chain import Silent
 from a2edit.export.settings import BuildSettings
 from a2edit.runtime.errors import TargetError
 from a2edit.runtime.request import EditResult
+from a2edit.runtime.step_cache import FirstBlockCache
 from a2edit.runtime.targets import Precision
 
 Note = Callable[[str], None]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+CACHED: Precision = "fp32"
 # The request's own weights are merged on demand where none of them is near; more only cost time.
 ROUTES = 2
 
@@ -117,6 +119,7 @@ def bundles(plan: Plan, note: Note) -> Mapping[Precision, str]:
             samples=plan.samples,
             routes=ROUTES,
             accept_quality=True,  # what it costs is what a ladder shows
+            step_cache=FirstBlockCache() if precision == CACHED else None,
         )
         try:
             build(settings, _Stages(note, precision))
@@ -133,7 +136,8 @@ def _ways(plan: Plan, built: Mapping[Precision, str]) -> Sequence[Way]:
         Way("torch eager, route merged", "merged", plan.model),
         Way("ONNX Runtime, fp32", "onnxruntime", built["fp32"]),
     ]
-    return ways + [Way(f"OpenVINO, {kind}", "engine", folder) for kind, folder in built.items()]
+    ways += [Way(f"OpenVINO, {kind}", "engine", folder) for kind, folder in built.items()]
+    return [*ways, Way(f"OpenVINO, {CACHED}, step cache", "cached", built[CACHED])]
 
 
 class _Stages(Silent):

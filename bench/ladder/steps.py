@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from a2edit.bench.ladder.floor import eight_bits_of, synchronise
 from a2edit.bench.peft_experts import Layers, activate, eject_adapters, inject_adapters
-from a2edit.export.products import Activation, QuantisedLinear, quantised
+from a2edit.export.fused import fused_attention
+from a2edit.export.products import Activation, QuantisedLinear
+from a2edit.kernels.ops import quantised
 from a2edit.kernels.reference import LEVELS
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.graphs import DitGraph, GateGraph
@@ -128,6 +130,7 @@ class Changes(ExitStack):
             Change("route merged", self.merged),
             Change("compiled", self.compiled),
             Change("linears in 8 bits", self.eight_bits),
+            Change("fused kernels", self.fused),
             Change("modulation precomputed", self.modulation),
             Change("CUDA graph", self.captured, "cuda"),
         )
@@ -158,17 +161,29 @@ class Changes(ExitStack):
         """Routed linears as E4M3 or INT8, a scale a row, and one an input that a run finds."""
         transformer, kind = denoiser.checkpoint.transformer, eight_bits_of(denoiser.device)
         largest = LEVELS["int8" if kind == torch.int8 else "float8_e4m3fn"]
-        linears = {it.name: transformer.get_submodule(it.name) for it in denoiser.checkpoint.linears}
+        linears = {
+            it.name: transformer.get_submodule(it.name) for it in denoiser.checkpoint.linears
+        }
+        bf16 = denoiser.dtype == torch.bfloat16
         denoiser.step = denoiser.module
         for name, peak in _input_peaks(denoiser, linears).items():
             source = linears[name]
             assert isinstance(source, nn.Linear)
-            narrow = QuantisedLinear(source, Activation(peak / largest), kind, narrow=True)
-            rows = source.weight.float().abs().amax(1) / largest
+            how = Activation(peak / largest)
+            narrow = QuantisedLinear(source, how, kind, narrow=bf16, fused=False)
+            rows = source.weight.float().abs().amax(1).clamp(min=1e-12) / largest
             narrow.weight = nn.Parameter(quantised(source.weight, rows[:, None], kind), False)
             narrow.scale = nn.Parameter(rows, False)
             parent, _, leaf = name.rpartition(".")
             setattr(transformer.get_submodule(parent), leaf, narrow)
+        self.compiled(denoiser)
+
+    def fused(self, denoiser: Denoiser) -> None:
+        """Our own kernels quantise, and norm and turn q and k, in place of the compiler's."""
+        for module in denoiser.module.modules():
+            if isinstance(module, QuantisedLinear):
+                module.fused = True
+        self.enter_context(fused_attention(denoiser.module))
         self.compiled(denoiser)
 
     @torch.inference_mode()
