@@ -130,7 +130,8 @@ class Changes(ExitStack):
             Change("route merged", self.merged),
             Change("compiled", self.compiled),
             Change("linears in 8 bits", self.eight_bits),
-            Change("fused kernels", self.fused),
+            # torch compiles an operator of Triton kernels for GPUs alone
+            Change("fused kernels", self.fused, "cuda"),
             Change("modulation precomputed", self.modulation),
             Change("CUDA graph", self.captured, "cuda"),
         )

@@ -99,7 +99,7 @@ def test_every_change_of_the_denoiser_leaves_what_it_computes(tiny_model: str) -
     with Changes() as changes:
         for change in changes.all():
             # compiling takes most of a minute, and is what the climb below does
-            if change.only is None and change.name != "compiled":
+            if change.name not in {"compiled", "CUDA graph"}:
                 change.apply(denoiser)
                 denoiser.step = denoiser.module
                 found, _ = denoiser.run()
@@ -135,7 +135,7 @@ def test_a_climb_in_torch_on_any_device(tiny_model: str, tmp_path: Path) -> None
     with (tmp_path / "ladder.csv").open(encoding="utf-8") as file:
         rows = {row["subject"]: float(row["p50"]) for row in csv.DictReader(file)}
     rungs = ("eager, experts by PEFT", "route merged", "compiled", "linears in 8 bits")
-    for rung in (*rungs, "fused kernels", "modulation precomputed"):
+    for rung in (*rungs, "modulation precomputed"):
         assert rows[f"{rung}, 2 steps"] > rows[f"{rung}, step"] / 1e3 > 0
         assert 0 < rows[f"{rung}, floor (no 8 bits) / step"] < 100
     assert rows["modulation precomputed, linear of a step"] > 0
