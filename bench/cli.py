@@ -12,20 +12,12 @@ from a2edit.bench.flow_command import flow
 from a2edit.bench.fullsize_command import fullsize
 from a2edit.bench.ladder.command import ladder
 from a2edit.bench.memory_command import memory
-from a2edit.bench.options import results_option
+from a2edit.bench.options import bundle_option, results_option
 from a2edit.bench.precision_command import precision
 from a2edit.bench.quality.command import quality
 from a2edit.bench.routes_command import routes
 from a2edit.bench.rows import Setup, append_rows, table_of
 from a2edit.runtime.commands import Command, Group
-
-_bundle = click.option(
-    "--bundle",
-    type=click.Path(path_type=Path),
-    default=Path("build/a2edit-mini"),
-    show_default=True,
-    help="The bundle to measure.",
-)
 
 
 @click.group(cls=Group)
@@ -34,7 +26,7 @@ def main() -> None:
 
 
 @main.command(cls=Command)
-@_bundle
+@bundle_option
 @results_option("latency.csv")
 @click.option("--model", default="a2edit-mini", show_default=True, help="The reference's model.")
 @click.option("--baked", type=click.Path(path_type=Path), help="A second bundle, weights baked.")
@@ -78,7 +70,7 @@ def training(results: Path, model: str, steps: int) -> None:
 
 
 @main.command(cls=Command)
-@_bundle
+@bundle_option
 @results_option("switching.csv")
 @click.option("--model", default="a2edit-mini", show_default=True, help="The reference's model.")
 @click.option("--baked", type=click.Path(path_type=Path), help="A second bundle, weights baked.")
@@ -113,7 +105,7 @@ def switching(
 
 
 @main.command(cls=Command)
-@_bundle
+@bundle_option
 @results_option("cache.csv")
 @click.option(
     "--threshold",
@@ -142,7 +134,7 @@ def cache(
 
 
 @main.command(cls=Command)
-@_bundle
+@bundle_option
 @results_option("hosts.csv")
 @click.option(
     "--build",

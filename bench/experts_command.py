@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from a2edit.bench.options import data_option, half_option, results_option, split_option
+from a2edit.bench.options import data_option, half_option, plot_option, results_option, split_option
 from a2edit.bench.progress import stage_bars
 from a2edit.bench.rows import Row, Setup, append_rows
 from a2edit.runtime.commands import Command
@@ -54,13 +54,7 @@ if TYPE_CHECKING:
 @split_option
 @data_option
 @half_option
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("out/experts.png"),
-    show_default=True,
-    help="Weights and effects by category, as a picture.",
-)
+@plot_option("out/experts.png", "Weights and effects by category, as a picture.")
 @results_option("experts.csv")
 def experts(
     model: str,

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from a2edit.bench.memory_full import PAPER, full_loads
-from a2edit.bench.options import results_option
+from a2edit.bench.options import bundle_option, plot_option, results_option
 from a2edit.bench.rows import Row, Setup, append_rows
 from a2edit.runtime.commands import Command
 from a2edit.runtime.memory.plans import ladder, peaks, reread
@@ -28,13 +28,7 @@ STEPS = 2  # of an edit: more take no more memory
 
 
 @click.command(cls=Command)
-@click.option(
-    "--bundle",
-    type=click.Path(path_type=Path),
-    default=Path("build/a2edit-mini"),
-    show_default=True,
-    help="The bundle to measure.",
-)
+@bundle_option
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--engine", default="auto", show_default=True, help="As of a2edit-run.")
 @results_option("memory.csv")
@@ -44,13 +38,7 @@ STEPS = 2  # of an edit: more take no more memory
     help="Also foresee plans of a full-size model from its config files (flux-fill, or a "
     "checkpoint): some minutes, and nothing is run.",
 )
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("out/memory.svg"),
-    show_default=True,
-    help="Peaks, foreseen and measured, as a picture.",
-)
+@plot_option("out/memory.svg", "Peaks, foreseen and measured, as a picture.")
 def memory(
     bundle: Path, device: str, engine: str, results: Path, full: str | None, plot: Path
 ) -> None:

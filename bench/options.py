@@ -8,6 +8,13 @@ import click
 
 RESULTS = Path("bench/results")
 
+bundle_option = click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    default=Path("build/a2edit-mini"),
+    show_default=True,
+    help="The bundle to measure.",
+)
 split_option = click.option(
     "--split",
     type=click.Choice(["train", "held_out"]),
@@ -31,4 +38,15 @@ def results_option(file: str) -> Callable[..., Any]:
         default=RESULTS,
         show_default=True,
         help=f"Folder whose {file} the rows are appended to.",
+    )
+
+
+def plot_option(default: str, what: str) -> Callable[..., Any]:
+    """--plot, a picture's file; `what` says what it shows."""
+    return click.option(
+        "--plot",
+        type=click.Path(path_type=Path, dir_okay=False),
+        default=Path(default),
+        show_default=True,
+        help=what,
     )

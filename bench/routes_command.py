@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from a2edit.bench.options import data_option, results_option
+from a2edit.bench.options import data_option, plot_option, results_option
 from a2edit.bench.progress import stage_bars
 from a2edit.bench.rows import Row, Setup, append_rows
 from a2edit.runtime.commands import Command
@@ -42,13 +42,7 @@ if TYPE_CHECKING:
     help="Of those, how many the denoiser is traced on.",
 )
 @data_option
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("out/routes.png"),
-    show_default=True,
-    help="Predicted against measured, and the error against K, as a picture.",
-)
+@plot_option("out/routes.png", "Predicted against measured, and the error against K, as a picture.")
 @results_option("routes.csv")
 def routes(
     model: str,

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from a2edit.bench.options import results_option
+from a2edit.bench.options import plot_option, results_option
 from a2edit.bench.rows import Setup, append_rows, table_of
 from a2edit.runtime.commands import Command
 
@@ -34,13 +34,7 @@ from a2edit.runtime.commands import Command
 @click.option("--steps", type=click.IntRange(min=1), help="Default: the model's.")
 @click.option("--samples", type=click.IntRange(min=1), default=16, show_default=True,
               help="Calibration requests of the bundles.")  # fmt: skip
-@click.option(
-    "--plot",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("out/ladder.png"),
-    show_default=True,
-    help="The ladder as a picture.",
-)
+@plot_option("out/ladder.png", "The ladder as a picture.")
 @results_option("ladder.csv")
 def ladder(
     model: str | None,
