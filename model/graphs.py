@@ -193,7 +193,20 @@ class GateGraph(GraphModule):
         return self.shapes.random(self.input_names, batch, size)
 
 
-class DitGraph(GraphModule):
+class TransformerGraph(GraphModule):
+    """A graph of the transformer, or of a part of it; positions of text are all 0 (SPEC §2)."""
+
+    text_ids: Tensor
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.transformer = checkpoint.transformer
+        self.shapes = Shapes(checkpoint)
+        context = self.shapes.text[0] + self.shapes.reference[0]
+        self.register_buffer("text_ids", torch.zeros(context, 3), persistent=False)
+
+
+class DitGraph(TransformerGraph):
     """One Euler step: x + Δσ·v(x, σ), in fp32 outside the transformer.
 
     With experts injected (`model.experts.unmerged`) it is the unmerged truth; called through
@@ -213,15 +226,6 @@ class DitGraph(GraphModule):
     )
     output_names = ("next_latents",)
     picture_dims: ClassVar = {"latents": _TOKENS, "conditioning": _TOKENS}
-
-    text_ids: Tensor
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        super().__init__()
-        self.transformer = checkpoint.transformer
-        self.shapes = Shapes(checkpoint)
-        context = self.shapes.text[0] + self.shapes.reference[0]
-        self.register_buffer("text_ids", torch.zeros(context, 3), persistent=False)
 
     def velocity(
         self,

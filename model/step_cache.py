@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from a2edit.model.checkpoint import Checkpoint
-from a2edit.model.graphs import DitGraph, GraphModule, Shapes
+from a2edit.model.graphs import DitGraph, GraphModule, TransformerGraph
 from a2edit.model.latents import image_ids
 from a2edit.runtime.errors import CheckpointError
 
@@ -22,7 +22,7 @@ from a2edit.runtime.errors import CheckpointError
 _TINY = 1e-12
 
 
-class DitHeadGraph(GraphModule):
+class DitHeadGraph(TransformerGraph):
     """Embedders and the first block; and the step as it is where the tail is left out.
 
     `first` is what the block adds to the image's tokens, `residual` what all blocks behind it added
@@ -35,15 +35,6 @@ class DitHeadGraph(GraphModule):
     picture_dims: ClassVar = dict.fromkeys(
         ("latents", "conditioning", "previous", "residual"), ("rows", "columns")
     )
-
-    text_ids: Tensor
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        super().__init__()
-        self.transformer = checkpoint.transformer
-        self.shapes = Shapes(checkpoint)
-        context = self.shapes.text[0] + self.shapes.reference[0]
-        self.register_buffer("text_ids", torch.zeros(context, 3), persistent=False)
 
     def forward(
         self,
@@ -90,22 +81,13 @@ class DitHeadGraph(GraphModule):
         return (*tensors, *scalars, previous, residual)
 
 
-class DitTailGraph(GraphModule):
+class DitTailGraph(TransformerGraph):
     """All blocks behind the first, and the Euler step."""
 
     graph_name = "dit_tail"
     input_names = ("latents", "hidden", "context", "temb", "delta")
     output_names = ("next_latents", "residual")
     picture_dims: ClassVar = dict.fromkeys(("latents", "hidden"), ("rows", "columns"))
-
-    text_ids: Tensor
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        super().__init__()
-        self.transformer = checkpoint.transformer
-        self.shapes = Shapes(checkpoint)
-        context = self.shapes.text[0] + self.shapes.reference[0]
-        self.register_buffer("text_ids", torch.zeros(context, 3), persistent=False)
 
     def forward(
         self, latents: Tensor, hidden: Tensor, context: Tensor, temb: Tensor, delta: Tensor

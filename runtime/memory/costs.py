@@ -1,7 +1,7 @@
 """What engines and weight sets take, foreseen from a manifest: plain arithmetic, no device."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from a2edit.runtime.engines.base import OPEN, TensorSpec
 from a2edit.runtime.manifest import EngineEntry, GraphEntry, Manifest
@@ -51,17 +51,6 @@ ONNXRUNTIME = BackendCosts(
     binding=0.0,
     rests=True,
 )
-INDUCTOR = BackendCosts(
-    library=256 * MIB,  # torch
-    engine=MIB,
-    graph=0.0,
-    constants=1.0,
-    activations=1.0,
-    parameters=1.0,
-    reading=0.0,
-    binding=0.0,
-    rests=True,
-)
 CUDA = BackendCosts(
     library=0,  # the driver's context is not the editor's
     engine=0,
@@ -73,6 +62,7 @@ CUDA = BackendCosts(
     binding=0.0,
     rests=False,
 )
+INDUCTOR = replace(CUDA, library=256 * MIB, engine=MIB, rests=True)  # torch itself, above all
 
 
 def costs_of(backend: str, device: str) -> BackendCosts:
