@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,6 +148,8 @@ def _compile(program: str, engine: str, description: str, device: str, folder: s
     import torch
     from torch._inductor import aot_compile
 
+    from a2edit.export.compile.attention import fastest_attention
+
     exported = torch.export.load(program)
     if device == "cuda":
         from torch.export.passes import move_to_device_pass
@@ -162,7 +165,12 @@ def _compile(program: str, engine: str, description: str, device: str, folder: s
         **_OPTIONS,
         "aot_inductor.metadata": {DESCRIPTION: description},
     }
-    files = aot_compile(exported.module(check_guards=False), examples, options=dict(options))
+    # a processor's programs repeat byte for byte, which a choice by time would not
+    kernel = (
+        fastest_attention(exported, torch.device(device)) if device == "cuda" else nullcontext()
+    )
+    with kernel:
+        files = aot_compile(exported.module(check_guards=False), examples, options=dict(options))
     assert isinstance(files, list)
     _package([Path(str(file)) for file in files], Path(engine), Path(folder))
 
