@@ -216,8 +216,8 @@ def test_a_target_without_the_type_is_refused_before_anything_is_built(tmp_path:
     with pytest.raises(TargetError, match=r"graph proj: sm80 \(A100\) has no fp8 arithmetic.*sm89"):
         build(fp8, "sm80")
     bf16 = linear_graph(tmp_path / "proj.onnx", "bf16")
-    for target in ("sm75", "sm90"):
-        wanted = rf"tensorrt_rtx cannot build for {target} .*--backend tensorrt on a machine"
+    for target, others in {"sm75": "tensorrt", "sm90": "tensorrt or inductor"}.items():
+        wanted = rf"tensorrt_rtx cannot build for {target} .*--backend {others} on a machine"
         with pytest.raises(TargetError, match=wanted):
             build(bf16, target)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["proj.onnx"]
