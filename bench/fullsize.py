@@ -37,16 +37,24 @@ DENOISERS = {"dit-sm80": "sm80", "dit-sm89": "sm89"}
 STREAMS = "streams"
 # The whole model on a small canvas, and one layer of each kind at the model's own size.
 CALIBRATIONS = ("calibration", "activations")
-ENCODERS = ("text_encoder", "image_encoder", "pooled_encoder", "vae_encoder", "vae_decoder", "gate")
-DEFAULT = (*DENOISERS, *ENCODERS, STREAMS, *ROUTES, *CALIBRATIONS)
+OTHERS = (
+    "text_encoder",
+    "image_encoder",
+    "pooled_encoder",
+    "vae_encoder",
+    "vae_decoder",
+    "gate",
+    "modulation",
+)
+DEFAULT = (*DENOISERS, *OTHERS, STREAMS, *ROUTES, *CALIBRATIONS)
 # What T5's matrices cost as constants: 20 GB of memory.
 CONSTANTS = "text_encoder-constants"
 # Graphs that leave open what is usual on a GPU: three sizes, up to four requests a run.
-OPENED = {f"{case}-open": case for case in (*DENOISERS, *ENCODERS)}
+OPENED = {f"{case}-open": case for case in (*DENOISERS, *OTHERS)}
 OPENINGS = Openings((512, 768, 1024), 4)
 CASES = (*DEFAULT, CONSTANTS, *OPENED)
 # Graphs whose large matrices are inputs; TensorRT copies constants more than once while it builds.
-AS_INPUTS = ("dit", "text_encoder")
+AS_INPUTS = ("dit", "modulation", "text_encoder")
 LAYERS = "num_layers", "num_single_layers"
 
 

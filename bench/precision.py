@@ -28,7 +28,7 @@ from a2edit.export.held_out import compared_steps
 from a2edit.export.pixels import ZoneFigures, Zones, by_zone
 from a2edit.export.steps.calibrate import MARGIN, RANGE_SAMPLES, VERIFY_SAMPLES
 from a2edit.model.checkpoint import Checkpoint
-from a2edit.model.graphs import DitGraph, GraphModule, make_graphs
+from a2edit.model.graphs import DitGraph, GraphModule, ModulationGraph, make_graphs
 
 Progress = Callable[[str, int, int], None]
 KINDS: tuple[Kind, ...] = ("int8", "fp8")
@@ -149,6 +149,7 @@ class _Run:
         self._probe = VelocityProbe(checkpoint, dit, sample, seed, self._steps)
         self._levels = sample.levels(checkpoint.config.steps).tolist()
         self._inputs = next(denoised(checkpoint, dit, sample, seed))[0]
+        self._modulation, self._pooled = ModulationGraph(checkpoint), sample.feeds["pooled"]
         self._picture = self._painted({})
         region = mask[0, :, -checkpoint.config.size :].numpy()
         self._zones = Zones.of(region)
@@ -162,12 +163,13 @@ class _Run:
         return by_zone(self._painted(ranges), self._picture, self._zones)
 
     def _painted(self, ranges: Mapping[str, InputRange]) -> NDArray[np.uint8]:
-        latents, *context = self._inputs[:5]
+        latents, *tokens = self._inputs[:4]
         config = self._checkpoint.config
         with quantised(self._checkpoint, self._table, ranges):
             for high, low in pairwise(self._levels):
-                scalars = (torch.tensor([x]) for x in (high, low - high, config.guidance))
-                latents = self._dit(latents, *context, *scalars)
+                scalars = torch.tensor([high]), torch.tensor([config.guidance])
+                modulation = self._modulation(self._pooled, *scalars)
+                latents = self._dit(latents, *tokens, modulation, torch.tensor([low - high]))
         pixels: NDArray[np.uint8] = self._decoder(latents)[0].numpy()
         return pixels
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from a2edit.bench.rows import Row, Setup
 from a2edit.runtime.editor import Editor
 from a2edit.runtime.engines.base import OPEN, Array, Engine
-from a2edit.runtime.engines.pool import DENOISER
+from a2edit.runtime.engines.pool import DENOISER, MODULATION
 from a2edit.runtime.errors import EngineError
 from a2edit.runtime.memory import status_mb
 
@@ -157,7 +157,7 @@ def _exact(setup: Setup, editor: Editor, plan: Plan) -> list[Row]:
         engine = editor.engines.denoiser(choice)
         truth = truth_of(checkpoint, graphs, sample, 0, table)
         feeds = feeds_of(sample, checkpoint.config.guidance)
-        errors.append(velocity_error(engine, feeds, truth))
+        errors.append(velocity_error(engine, editor.engines.get(MODULATION), feeds, truth))
     return [setup.row("merged on demand against torch, relative error of the velocity", "", errors)]
 
 
@@ -217,8 +217,7 @@ def example_inputs(editor: Editor) -> dict[str, Array]:
     for one in spec.inputs:
         shape = [size if own == OPEN else own for own, size in zip(one.shape, usual, strict=False)]
         inputs[one.name] = rng.standard_normal(shape).astype(one.dtype)
-    scalars = {"sigma": 0.75, "delta": -0.05, "guidance": manifest.sampler.guidance}
-    return inputs | {name: np.array([value], np.float32) for name, value in scalars.items()}
+    return inputs | {"delta": np.array([-0.05], np.float32)}
 
 
 def resident(bundle: Path, routes: int) -> dict[str, float]:

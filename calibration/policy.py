@@ -31,6 +31,7 @@ Preset = Literal["lossless", "balanced", "small"]
 PRESETS: tuple[Preset, ...] = ("lossless", "balanced", "small")
 
 DENOISER, GATE, TEXT, DECODER = "dit", "gate", "text_encoder", "vae_decoder"
+MODULATION = "modulation"
 # Computed alike: a head and a tail are the same layers as the whole.
 _DENOISERS = frozenset({DENOISER, *CACHE_GRAPHS})
 # Largest ‖engine − truth‖ / ‖truth‖ of a graph's output; of the denoiser, of the velocity.
@@ -117,7 +118,7 @@ def graph_policy(graph: str, target: Target, precision: Precision, small: bool) 
     wide: Precision = "fp32"
     if target.device == "cuda" and "bf16" in target.precisions and precision != "fp32":
         wide = "bf16"
-    narrow = small and graph in {TEXT, *_DENOISERS}
+    narrow = small and graph in {TEXT, MODULATION}
     if graph == GATE:
         wide = "fp32"
     if graph not in _DENOISERS:
@@ -126,7 +127,7 @@ def graph_policy(graph: str, target: Target, precision: Precision, small: bool) 
     parts = [allowed[precision]]
     if graph in _DENOISERS and wide == "bf16":
         parts = [BF16_NETWORK] if precision == "bf16" else [allowed[precision], BF16_NETWORK]
-    if narrow:
+    if narrow or (small and graph in _DENOISERS):  # whose velocity is of both
         parts.append(WEIGHT_ONLY_TOLERANCE)
     return GraphPolicy(
         precision=precision,

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from a2edit.calibration.samples import EncodedSample
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import RoutedLinear, unmerged
-from a2edit.model.graphs import DitGraph
+from a2edit.model.graphs import DitGraph, ModulationGraph
+from a2edit.runtime.sampler import ENCODED
 
 # Bins a factor of two, and the powers of two from the lowest to the highest: what is smaller than
 # the one or larger than the other is counted at the end.
@@ -153,17 +154,20 @@ def denoised(
     Runs at `table` [L, N]; at the sample's own gate weights when None.
 
     Yields:
-        (the graph's inputs with Δσ = 1, so that it gives x + v; the velocity v), a step.
+        (the graph's inputs with Δσ = 1, so that it gives x + v; the velocity v, of the whole
+        transformer), a step.
     """
     config = checkpoint.config
     weights = torch.from_numpy(sample.table if table is None else table)[None]
     latents = sample.noise(seed, int(checkpoint.transformer.config.out_channels))
-    context = [sample.feeds[key] for key in dit.input_names[1:5]]
+    modulation = ModulationGraph(checkpoint)
+    conditioning, text, reference, pooled = (sample.feeds[key] for key in ENCODED)
     for high, low in pairwise(sample.levels(config.steps).tolist()):
-        scalars = (torch.tensor([x]) for x in (high, 1.0, config.guidance))
-        inputs = (latents, *context, *scalars)
+        sigma, guidance = torch.tensor([high]), torch.tensor([config.guidance])
+        given = modulation(pooled, sigma, guidance)
+        inputs = (latents, conditioning, text, reference, given, torch.ones(1))
         with unmerged(checkpoint.transformer, checkpoint.experts, weights):
-            velocity = dit(*inputs) - latents
+            velocity = dit.velocity(*inputs[:4], pooled, sigma, guidance)
         yield inputs, velocity
         latents = latents + (low - high) * velocity
 

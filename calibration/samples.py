@@ -17,7 +17,7 @@ from torch import Tensor
 
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.graphs import GraphModule
-from a2edit.runtime.sampler import noise, sigmas
+from a2edit.runtime.sampler import ENCODED, noise, sigmas
 
 if TYPE_CHECKING:
     from a2edit.training.scenes import Split
@@ -111,6 +111,5 @@ def encode(
         for name in ENCODERS_AND_GATE:
             graph = graphs[name]
             known[graph.output_names[0]] = graph(*(known[key] for key in graph.input_names))
-        keys = ("conditioning", "text_tokens", "reference_tokens", "pooled")
         table = known["gate_weights"][0].float().numpy()
-        yield EncodedSample(category, {key: known[key] for key in keys}, table)
+        yield EncodedSample(category, {key: known[key] for key in ENCODED}, table)

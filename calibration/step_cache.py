@@ -15,7 +15,9 @@ from torch import Tensor
 from a2edit.calibration.samples import EncodedSample
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import unmerged
+from a2edit.model.graphs import ModulationGraph
 from a2edit.model.step_cache import DitHeadGraph, DitTailGraph, euler, relative_change
+from a2edit.runtime.sampler import ENCODED
 
 # How many steps apart, at most, a step and the one whose tail it takes are compared: and so how
 # many may be skipped in a row. Their residuals are in memory.
@@ -56,20 +58,21 @@ def skip_costs(
     """
     config, net = checkpoint.config, checkpoint.transformer
     latents = sample.noise(seed, int(net.config.out_channels))
-    context = [sample.feeds[key] for key in head.input_names[1:5]]
+    *tokens, pooled = (sample.feeds[key] for key in ENCODED)
     levels = sample.levels(config.steps).tolist()
     one, guidance = torch.ones(1), torch.tensor([config.guidance])
+    modulation = ModulationGraph(checkpoint)
     kept: deque[tuple[Tensor, Tensor]] = deque(maxlen=WINDOW)
     nothing = torch.zeros(1, *sample.grid, int(net.inner_dim))
     with unmerged(net, checkpoint.experts, torch.from_numpy(table)[None]):
         for step, (high, low) in enumerate(pairwise(levels)):
-            feeds = (latents, *context, torch.tensor([high]), one, guidance)
-            hidden, text, temb, first, _, _ = head(*feeds, nothing, nothing)
-            whole, residual = tail(latents, hidden, text, temb, one)
+            given = modulation(pooled, torch.tensor([high]), guidance)
+            hidden, text, first, _, _ = head(latents, *tokens, given, one, nothing, nothing)
+            whole, residual = tail(latents, hidden, text, given, one)
             velocity = whole - latents
             if step < config.steps - 1:
                 for apart, (previous, added) in enumerate(reversed(kept), 1):
-                    skipped = euler(net, latents, hidden + added, temb, one) - latents
+                    skipped = euler(net, latents, hidden + added, given, one) - latents
                     error = float((skipped - velocity).norm() / velocity.norm())
                     yield SkipCost(step, apart, float(relative_change(first, previous)), error)
             kept.append((first, residual))

@@ -20,7 +20,7 @@ from a2edit.calibration.traces import FloatArray, Traces
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import MixtureLinear, unmerged
 from a2edit.model.graphs import DitGraph
-from a2edit.runtime.sampler import sigmas
+from a2edit.runtime.sampler import ENCODED, sigmas
 
 BINS = 4
 
@@ -61,7 +61,7 @@ def velocity_of(
     dit: DitGraph, sample: EncodedSample, latents: Tensor, sigma: float, guidance: float
 ) -> Tensor:
     """The denoiser's output for a sample, [1, h, w, 64], with whatever experts are set."""
-    feeds = (sample.feeds[key] for key in dit.input_names[1:5])
+    feeds = (sample.feeds[key] for key in ENCODED)
     scalars = {"sigma": torch.tensor([sigma]), "guidance": torch.tensor([guidance])}
     return dit.velocity(latents, *feeds, **scalars)
 

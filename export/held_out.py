@@ -8,6 +8,7 @@ error. A bundle carries these files: it can be verified wherever its engines run
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,9 +21,10 @@ from safetensors.numpy import load_file, save_file
 
 from a2edit.calibration.policy import DECODER
 from a2edit.export.pixels import Pixels
-from a2edit.export.source import DIT
+from a2edit.export.source import DIT, MODULATION
 from a2edit.export.steps.calibrate import VERIFY_SAMPLES, read_samples
 from a2edit.runtime.engines.base import Array
+from a2edit.runtime.sampler import sigmas
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -242,8 +244,12 @@ def _examples(source: Source, data: Path | None, size: int) -> dict[str, Array]:
 
     _, known = drawn_at(source, data, size)
     tensors: dict[str, Array] = {}
-    for name in (*ENCODERS_AND_GATE, DECODER):
+    for name in (*ENCODERS_AND_GATE, MODULATION, DECODER):
         graph = source.graphs[name]
+        if name == MODULATION:  # half way through the loop
+            levels = sigmas(source.config.steps, math.prod(known["conditioning"].shape[1:3]))
+            scalars = levels[source.config.steps // 2], source.config.guidance
+            known |= zip(("sigma", "guidance"), (torch.tensor([it]) for it in scalars), strict=True)
         if name == DECODER:  # of the masked image
             channels = int(source.checkpoint.transformer.config.out_channels)
             known = {"latents": known["conditioning"][..., :channels].contiguous()}

@@ -21,7 +21,7 @@ from a2edit.export.passes.values import products_of
 from a2edit.export.quality import relative_error
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import unmerged
-from a2edit.model.graphs import DitGraph
+from a2edit.model.graphs import DitGraph, ModulationGraph
 from a2edit.runtime.engines.base import OPEN, Array, GraphSpec, TensorSpec, WeightSet
 from a2edit.runtime.engines.onnxruntime import engine_from_onnx
 from a2edit.runtime.errors import EngineError
@@ -104,9 +104,12 @@ def layer_errors(
         EngineError: the graph has no such linear, or onnxruntime cannot run it.
     """
     latents, _ = truth.points[step]
+    known = {**sample.feeds, "sigma": truth.levels[step, None]}
+    modulation = ModulationGraph(checkpoint)
+    given = modulation(*(torch.from_numpy(known[name]) for name in modulation.input_names))
     state = {
         "latents": latents,
-        "sigma": truth.levels[step, None],
+        "modulation": given.numpy(),
         "delta": np.ones(1, np.float32),
     }
     feeds = {**sample.feeds, **state}

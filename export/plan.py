@@ -208,10 +208,11 @@ def graph_parameters(
     from a2edit.export.passes.external import LARGE
     from a2edit.export.weight_only import is_weight_only
     from a2edit.export.weights import shared_parameters
+    from a2edit.model.graphs import TransformerGraph
     from a2edit.model.step_cache import unread
 
     unused = _UNUSED.get(graph.graph_name, ("-",))
-    if graph.graph_name in {HEAD, TAIL}:
+    if isinstance(graph, TransformerGraph):
         unused = unread(graph)
     names = {id(parameter): name for name, parameter in shared_parameters(outline).items()}
     wide = narrow = 0

@@ -6,16 +6,17 @@ weights, scales and ranges, rounded at the same places, up to the order of sums.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from a2edit.calibration.policy import MODULATION
 from a2edit.kernels.ops import quantised, quantize_activation
 from a2edit.runtime.errors import EngineError
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from a2edit.runtime.engines.base import GraphSpec
 
 BF16 = torch.bfloat16
-_TIMES = "time_text_embed"
 # Sides of an FP8 product's matrices, and of an INT8 one's, are multiples of these on a GPU.
 MULTIPLES = {"float8_e4m3fn": 16, "int8": 8}
 _KINDS = {"int8": torch.int8, "float8_e4m3fn": torch.float8_e4m3fn}
@@ -163,32 +163,6 @@ class Wide(nn.Module):
         return result.to(x.dtype)
 
 
-class WideTimes(nn.Module):
-    """A Flux transformer's embedding of σ and guidance, from the values that it was called with.
-
-    It would bring them to the network's type before it multiplies them by 1000: in bf16 t = 750
-    becomes 752, whose sinusoids are others (SPEC §11.5).
-    """
-
-    def __init__(self, transformer: nn.Module) -> None:
-        super().__init__()
-        self.inner = transformer.get_submodule(_TIMES)
-        self._given: dict[str, Tensor] = {}
-        self.hook = transformer.register_forward_pre_hook(self._keep, with_kwargs=True)
-
-    def _keep(self, _: nn.Module, __: tuple[Any, ...], given: dict[str, Tensor]) -> None:
-        self._given = given
-
-    def forward(self, timestep: Tensor, guidance: Tensor, pooled: Tensor) -> Tensor:
-        # a graph of the first blocks alone calls this itself, in fp32
-        if self._given:
-            timestep, guidance = (
-                self._given[name].float() * 1000 for name in ("timestep", "guidance")
-            )
-        result: Tensor = self.inner(timestep, guidance, pooled)
-        return result
-
-
 @contextmanager
 def in_types(
     graph: GraphModule,
@@ -217,11 +191,9 @@ def in_types(
 
     hooks = []
     try:
-        for module in list(graph.modules()):
-            if narrow and hasattr(module, _TIMES):
-                times = WideTimes(module)
-                hooks.append(times.hook)
-                swap(module, _TIMES, module.get_submodule(_TIMES), times)
+        if narrow and MODULATION in graph.input_names:
+            # the norms multiply by it: fp32 would make their results fp32, too
+            hooks.append(graph.register_forward_pre_hook(_narrowed(graph)))
         for path, module in list(graph.named_modules()):
             for place, child in list(module.named_children()):
                 name = f"{path}.{place}" if path else place
@@ -245,6 +217,16 @@ def in_types(
             hook.remove()
         for parent, place, child in reversed(swapped):
             setattr(parent, place, child)
+
+
+def _narrowed(graph: GraphModule) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
+    """The graph's inputs with the modulation in bf16."""
+    place = graph.input_names.index(MODULATION)
+
+    def narrowed(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (*given[:place], given[place].to(BF16), *given[place + 1 :])
+
+    return narrowed
 
 
 def _is_product(module: nn.Module) -> bool:

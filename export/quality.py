@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from a2edit.export.held_out import HeldOut, Truth
 from a2edit.export.pixels import ZONES, Pixels, Zones, by_zone
 from a2edit.runtime.engines.base import OPEN, Array, Engine
-from a2edit.runtime.sampler import Denoiser, denoise
+from a2edit.runtime.sampler import CONTEXT, Denoiser, denoise, modulations
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,27 +103,35 @@ def graph_figure(
     return Figure(float(np.max(errors)), tolerance)
 
 
-def velocity_error(engine: Denoiser, feeds: Mapping[str, Array], truth: Truth) -> float:
+def velocity_error(
+    denoiser: Denoiser, modulation: Engine, feeds: Mapping[str, Array], truth: Truth
+) -> float:
     """The largest relative error of the velocity at the compared steps, on a request's `feeds`.
 
-    The engine sees the latents that the torch loop reaches, because late ones are nothing like
+    The denoiser sees the latents that the torch loop reaches, because late ones are nothing like
     noise: quantised activations err most there. Δσ = 1 makes its step x + v, so that v is read
     without the loss of a small step. It has the route's weights bound or baked in.
     """
     errors = []
+    context = {name: feeds[name] for name in CONTEXT}
+    given = modulations(modulation, feeds["pooled"], feeds["guidance"], truth.levels)
     for step, (latents, velocity) in truth.points.items():
         state = {
             "latents": latents,
-            "sigma": truth.levels[step, None],
+            "modulation": given[step],
             "delta": np.ones(1, np.float32),
         }
-        found = engine.run({**feeds, **state})["next_latents"]
+        found = denoiser.run({**context, **state})["next_latents"]
         errors.append(relative_error(found - latents, velocity))
     return float(np.max(errors))  # NaN if one is
 
 
 def painted(
-    denoiser: Denoiser, decoder: Engine, samples: Sequence[HeldOut], truths: Sequence[Truth]
+    denoiser: Denoiser,
+    modulation: Engine,
+    decoder: Engine,
+    samples: Sequence[HeldOut],
+    truths: Sequence[Truth],
 ) -> list[Pixels]:
     """The pictures at the end of the whole loop from the truths' noise: u8 [S,S,3].
 
@@ -135,20 +143,26 @@ def painted(
         alike = list(group)
         most = len(alike) if latents.shape[0] == OPEN else 1
         for first in range(0, len(alike), most):
-            pictures.extend(_painted(denoiser, decoder, alike[first : first + most]))
+            together = alike[first : first + most]
+            pictures.extend(_painted(denoiser, modulation, decoder, together))
     return pictures
 
 
 def _painted(
-    denoiser: Denoiser, decoder: Engine, pairs: Sequence[tuple[HeldOut, Truth]]
+    denoiser: Denoiser,
+    modulation: Engine,
+    decoder: Engine,
+    pairs: Sequence[tuple[HeldOut, Truth]],
 ) -> Iterable[Pixels]:
     """Of requests of one size, in one run."""
     feeds = {
         name: np.concatenate([sample.feeds[name] for sample, _ in pairs])
         for name in pairs[0][0].feeds
     }
-    noise = np.concatenate([truth.noise for _, truth in pairs])
-    latents = denoise(denoiser, feeds, noise, pairs[0][1].levels)
+    noise, levels = np.concatenate([truth.noise for _, truth in pairs]), pairs[0][1].levels
+    given = modulations(modulation, feeds["pooled"], feeds["guidance"], levels)
+    context = {name: feeds[name] for name in CONTEXT}
+    latents = denoise(denoiser, context, noise, levels, given)
     return decoder.run({"latents": latents})["pixels"]
 
 
@@ -177,6 +191,7 @@ def likeness(
 
 def route_figure(
     denoiser: Engine,
+    modulation: Engine,
     decoder: Engine,
     samples: Sequence[HeldOut],
     truths: Sequence[Truth],
@@ -188,6 +203,7 @@ def route_figure(
 
     Args:
         denoiser: of any backend.
+        modulation: of any backend.
         decoder: of any backend.
         samples: requests.
         truths: of the same requests, at the route's table.
@@ -195,7 +211,8 @@ def route_figure(
         least_psnr_db: of every picture in its mask.
     """
     pairs = list(zip(samples, truths, strict=True))
-    error = float(np.max([velocity_error(denoiser, it.feeds, truth) for it, truth in pairs]))
-    pictures = painted(denoiser, decoder, samples, truths)
+    errors = [velocity_error(denoiser, modulation, it.feeds, truth) for it, truth in pairs]
+    error = float(np.max(errors))
+    pictures = painted(denoiser, modulation, decoder, samples, truths)
     found = likeness(pictures, samples, truths)
     return RouteFigure(error, tolerance, found, least_psnr_db), pictures

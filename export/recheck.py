@@ -22,7 +22,7 @@ from a2edit.export.held_out import (
     truth_of,
 )
 from a2edit.export.quality import Figure, graph_figure, route_figure
-from a2edit.export.source import HEAD, TAIL
+from a2edit.export.source import HEAD, MODULATION, TAIL
 from a2edit.export.steps.cached import cache_figure
 from a2edit.export.steps.runner import is_here
 from a2edit.runtime.bundle import Bundle, open_bundle
@@ -108,6 +108,7 @@ def _target(
         routed = truths(name, manifest.routes[name])
         figure, pictures = route_figure(
             denoiser,
+            pool.get(MODULATION),
             pool.get("vae_decoder"),
             samples,
             routed,
@@ -122,6 +123,7 @@ def _target(
                 half.bind(bundle.weight_set(name, pool.variant))
             cached = cache_figure(
                 halves,
+                pool.get(MODULATION),
                 pool.get("vae_decoder"),
                 SkipRule.of_route(manifest.step_cache, name),
                 samples,

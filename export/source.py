@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from a2edit.model.config import MoTConfig
     from a2edit.model.graphs import DitGraph, GraphModule
 
-DIT = "dit"
+DIT, MODULATION = "dit", "modulation"
 GRAPH_NAMES = (
     "vae_encoder",
     "text_encoder",
     "pooled_encoder",
     "image_encoder",
     "gate",
+    MODULATION,
     DIT,
     "vae_decoder",
 )

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.latents import image_ids, mask_tokens, pack, unpack
+from a2edit.model.modulation import Modulation, modulated, modulation_widths
 from a2edit.model.routing import route_weights
 
 _PIXELS, _TOKENS = ("height", "width"), ("rows", "columns")
@@ -206,6 +207,32 @@ class TransformerGraph(GraphModule):
         self.register_buffer("text_ids", torch.zeros(context, 3), persistent=False)
 
 
+class ModulationGraph(GraphModule):
+    """adaLN's shifts, scales and gates of all blocks at a noise level.
+
+    They depend on no latents: a host computes them for every level before its loop, and need not
+    keep their weights, 27 % of the full size, beside the denoiser.
+    """
+
+    graph_name = "modulation"
+    input_names = ("pooled", "sigma", "guidance")
+    output_names = ("modulation",)
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.modulation = Modulation(checkpoint.transformer)
+        self.shapes = Shapes(checkpoint)
+
+    def forward(self, pooled: Tensor, sigma: Tensor, guidance: Tensor) -> Tensor:
+        """pooled fp32 [B, P], sigma and guidance fp32 [B] → fp32 [B, M]."""
+        found: Tensor = self.modulation(pooled, sigma, guidance)
+        return found
+
+    def example_inputs(self, batch: int = 1, size: int | None = None) -> tuple[Tensor, ...]:
+        (pooled,) = self.shapes.random(("pooled",), batch, size)
+        return pooled, torch.full((batch,), 0.75), torch.full((batch,), 30.0)
+
+
 class DitGraph(TransformerGraph):
     """One Euler step: x + Δσ·v(x, σ), in fp32 outside the transformer.
 
@@ -219,10 +246,8 @@ class DitGraph(TransformerGraph):
         "conditioning",
         "text_tokens",
         "reference_tokens",
-        "pooled",
-        "sigma",
+        "modulation",
         "delta",
-        "guidance",
     )
     output_names = ("next_latents",)
     picture_dims: ClassVar = {"latents": _TOKENS, "conditioning": _TOKENS}
@@ -237,7 +262,7 @@ class DitGraph(TransformerGraph):
         sigma: Tensor,
         guidance: Tensor,
     ) -> Tensor:
-        """The transformer's output [B, h, w, 64] at noise level sigma [B]."""
+        """The whole transformer's output [B, h, w, 64] at noise level sigma [B]: the reference."""
         _, rows, columns, _ = latents.shape
         velocity: Tensor = self.transformer(
             hidden_states=torch.cat([latents, conditioning], -1).flatten(1, 2),
@@ -257,21 +282,27 @@ class DitGraph(TransformerGraph):
         conditioning: Tensor,
         text_tokens: Tensor,
         reference_tokens: Tensor,
-        pooled: Tensor,
-        sigma: Tensor,
+        modulation: Tensor,
         delta: Tensor,
-        guidance: Tensor,
     ) -> Tensor:
-        """Next latents fp32 [B, h, w, 64]; sigma, delta (σ_{i+1} − σ_i) and guidance fp32 [B]."""
-        velocity = self.velocity(
-            latents, conditioning, text_tokens, reference_tokens, pooled, sigma, guidance
-        )
+        """Next latents fp32 [B, h, w, 64].
+
+        Args:
+            latents: fp32 [B, h, w, 64].
+            conditioning: [B, h, w, 320].
+            text_tokens: [B, Lt, D].
+            reference_tokens: [B, Lr, D].
+            modulation: at the noise level, as `ModulationGraph` gives it, [B, M].
+            delta: σ_{i+1} − σ_i, fp32 [B].
+        """
+        tokens = conditioning, text_tokens, reference_tokens
+        with modulated(self.transformer):  # which does not look at the two last
+            velocity = self.velocity(latents, *tokens, modulation, delta, delta)
         return latents.float() + delta[:, None, None, None] * velocity.float()
 
     def example_inputs(self, batch: int = 1, size: int | None = None) -> tuple[Tensor, ...]:
         tensors = self.shapes.random(self.input_names[:5], batch, size)
-        scalars = [torch.full((batch,), value) for value in (0.75, -0.05, 30.0)]
-        return (*tensors, *scalars)
+        return (*tensors, torch.full((batch,), -0.05))
 
 
 class Shapes:
@@ -287,6 +318,7 @@ class Shapes:
         self.reference = (vision.image_size // vision.patch_size) ** 2, width
         self.pooled = (int(transformer.pooled_projection_dim),)
         self.inner = int(transformer.num_attention_heads) * int(transformer.attention_head_dim)
+        self.modulation = (sum(modulation_widths(checkpoint.transformer).values()),)
 
     def random(self, names: Sequence[str], batch: int, size: int | None) -> tuple[Tensor, ...]:
         """Normal inputs of these names, the same at every call."""
@@ -298,7 +330,7 @@ class Shapes:
             "reference_tokens": self.reference,
             "pooled": self.pooled,
             "context": (self.text[0] + self.reference[0], self.inner),
-            "temb": (self.inner,),
+            "modulation": self.modulation,
             **dict.fromkeys(("hidden", "previous", "residual"), (*grid, self.inner)),
         }
         random = _generator()
@@ -325,6 +357,7 @@ GRAPHS: tuple[type[GraphModule], ...] = (
     PooledEncoderGraph,
     ImageEncoderGraph,
     GateGraph,
+    ModulationGraph,
     DitGraph,
     VaeDecoderGraph,
 )

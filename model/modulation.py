@@ -14,18 +14,17 @@ from diffusers import FluxTransformer2DModel
 from torch import Tensor, nn
 
 
-def modulation_linears(transformer: FluxTransformer2DModel) -> dict[str, nn.Linear]:
-    """adaLN's linears by the module path of their norms, in the order of the forward pass."""
-    norms = [
-        f"transformer_blocks.{block}.{norm}"
+def modulation_widths(transformer: FluxTransformer2DModel) -> dict[str, int]:
+    """How many outputs the linear of each adaLN norm has, by the norm's module path, in order."""
+    width = int(transformer.inner_dim)
+    widths = {
+        f"transformer_blocks.{block}.{norm}": 6 * width
         for block in range(len(transformer.transformer_blocks))
         for norm in ("norm1", "norm1_context")
-    ]
-    norms += [
-        f"single_transformer_blocks.{block}.norm"
-        for block in range(len(transformer.single_transformer_blocks))
-    ]
-    return {name: transformer.get_submodule(f"{name}.linear") for name in (*norms, "norm_out")}
+    }
+    for block in range(len(transformer.single_transformer_blocks)):
+        widths[f"single_transformer_blocks.{block}.norm"] = 3 * width
+    return {**widths, "norm_out": 2 * width}
 
 
 class Modulation(nn.Module):
@@ -37,10 +36,13 @@ class Modulation(nn.Module):
     def __init__(self, transformer: FluxTransformer2DModel) -> None:
         super().__init__()
         self.embed = transformer.time_text_embed
-        self.linears = nn.ModuleList(modulation_linears(transformer).values())
+        linears = [
+            transformer.get_submodule(f"{norm}.linear") for norm in modulation_widths(transformer)
+        ]
+        self.linears = nn.ModuleList(linears)
 
-    def forward(self, sigma: Tensor, guidance: Tensor, pooled: Tensor) -> Tensor:
-        """sigma, guidance fp32 [B], pooled [B, P], in the dtype that the transformer has."""
+    def forward(self, pooled: Tensor, sigma: Tensor, guidance: Tensor) -> Tensor:
+        """pooled [B, P]; sigma and guidance [B] in fp32, or in what the transformer would have."""
         # the transformer takes both in thousands (SPEC §2)
         embedded = self.embed(1000 * sigma, 1000 * guidance, pooled)
         raised = nn.functional.silu(embedded)
@@ -51,23 +53,24 @@ class Modulation(nn.Module):
 def modulated(transformer: FluxTransformer2DModel) -> Iterator[None]:
     """Inside, the transformer takes what `Modulation` gives as its `pooled_projections`.
 
-    It computes none of it: its `timestep` and `guidance` are not looked at.
+    It computes none of it: its `timestep` and `guidance` are not looked at. Its blocks and
+    `norm_out` take the same as their `temb`.
     """
-    linears = modulation_linears(transformer)
     embed, start = transformer.time_text_embed, 0
-    own = {name: transformer.get_submodule(name).silu for name in linears}
+    own = {}
     transformer.time_text_embed = _Given()
     try:
-        for name, linear in linears.items():
+        for name, width in modulation_widths(transformer).items():
             norm = transformer.get_submodule(name)
-            norm.silu, norm.linear = nn.Identity(), _Part(start, start + linear.out_features)
-            start += linear.out_features
+            own[name] = norm.silu, norm.linear
+            norm.silu, norm.linear = nn.Identity(), _Part(start, start + width)
+            start += width
         yield
     finally:
         transformer.time_text_embed = embed
-        for name, linear in linears.items():
+        for name, (silu, linear) in own.items():
             norm = transformer.get_submodule(name)
-            norm.silu, norm.linear = own[name], linear
+            norm.silu, norm.linear = silu, linear
 
 
 class _Given(nn.Module):

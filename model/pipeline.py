@@ -146,10 +146,8 @@ class A2EditPipeline:
                     encoded.conditioning,
                     encoded.text_tokens,
                     encoded.reference_tokens,
-                    encoded.pooled,
-                    sigma,
+                    self.graphs["modulation"](encoded.pooled, sigma, guidance),
                     after - sigma,
-                    guidance,
                 )
                 if each is not None:
                     each(step, latents)

@@ -16,6 +16,7 @@ from torch import Tensor
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.graphs import DitGraph, GraphModule, TransformerGraph
 from a2edit.model.latents import image_ids
+from a2edit.model.modulation import modulated, modulation_widths
 from a2edit.runtime.errors import CheckpointError
 
 # Below it, a residual that nothing was kept of yet; the change against it is then a large number.
@@ -31,7 +32,7 @@ class DitHeadGraph(TransformerGraph):
 
     graph_name = "dit_head"
     input_names = (*DitGraph.input_names, "previous", "residual")
-    output_names = ("hidden", "context", "temb", "first", "change", "next_latents")
+    output_names = ("hidden", "context", "first", "change", "next_latents")
     picture_dims: ClassVar = dict.fromkeys(
         ("latents", "conditioning", "previous", "residual"), ("rows", "columns")
     )
@@ -42,57 +43,53 @@ class DitHeadGraph(TransformerGraph):
         conditioning: Tensor,
         text_tokens: Tensor,
         reference_tokens: Tensor,
-        pooled: Tensor,
-        sigma: Tensor,
+        modulation: Tensor,
         delta: Tensor,
-        guidance: Tensor,
         previous: Tensor,
         residual: Tensor,
     ) -> tuple[Tensor, ...]:
         """Inputs as of `DitGraph`, and previous, residual fp32 [B, h, w, D].
 
         Returns:
-            hidden [B, h, w, D], context [B, Lt + Lr, D] and temb [B, D], for the tail;
+            hidden [B, h, w, D] and context [B, Lt + Lr, D], for the tail;
             first [B, h, w, D]; change, its relative L1 distance to `previous`, fp32 [B];
             next_latents [B, h, w, 64] with `residual` in place of the tail.
         """
         net = self.transformer
         _, rows, columns, _ = latents.shape
         embedded = net.x_embedder(torch.cat([latents, conditioning], -1).flatten(1, 2))
-        temb = net.time_text_embed(sigma * 1000, guidance * 1000, pooled)
-        context, hidden = net.transformer_blocks[0](
-            hidden_states=embedded,
-            encoder_hidden_states=net.context_embedder(
-                torch.cat([text_tokens, reference_tokens], 1)
-            ),
-            temb=temb,
-            image_rotary_emb=_rotary(net, self.text_ids, rows, columns),
-        )
+        tokens = net.context_embedder(torch.cat([text_tokens, reference_tokens], 1))
+        with modulated(net):
+            context, hidden = net.transformer_blocks[0](
+                hidden_states=embedded,
+                encoder_hidden_states=tokens,
+                temb=modulation,
+                image_rotary_emb=_rotary(net, self.text_ids, rows, columns),
+            )
         first = (hidden - embedded).unflatten(1, (rows, columns))
         hidden = hidden.unflatten(1, (rows, columns))
-        step = euler(net, latents, hidden + residual, temb, delta)
-        return hidden, context, temb, first, relative_change(first, previous), step
+        step = euler(net, latents, hidden + residual, modulation, delta)
+        return hidden, context, first, relative_change(first, previous), step
 
     def example_inputs(self, batch: int = 1, size: int | None = None) -> tuple[Tensor, ...]:
         *tensors, previous, residual = self.shapes.random(
             (*self.input_names[:5], "previous", "residual"), batch, size
         )
-        scalars = [torch.full((batch,), value) for value in (0.75, -0.05, 30.0)]
-        return (*tensors, *scalars, previous, residual)
+        return (*tensors, torch.full((batch,), -0.05), previous, residual)
 
 
 class DitTailGraph(TransformerGraph):
     """All blocks behind the first, and the Euler step."""
 
     graph_name = "dit_tail"
-    input_names = ("latents", "hidden", "context", "temb", "delta")
+    input_names = ("latents", "hidden", "context", "modulation", "delta")
     output_names = ("next_latents", "residual")
     picture_dims: ClassVar = dict.fromkeys(("latents", "hidden"), ("rows", "columns"))
 
     def forward(
-        self, latents: Tensor, hidden: Tensor, context: Tensor, temb: Tensor, delta: Tensor
+        self, latents: Tensor, hidden: Tensor, context: Tensor, modulation: Tensor, delta: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """hidden, context and temb as the head gave them for these latents; delta fp32 [B].
+        """hidden and context as the head gave them; the others as of `DitGraph`.
 
         Returns:
             next_latents fp32 [B, h, w, 64]; residual [B, h, w, D], what these blocks added.
@@ -104,15 +101,16 @@ class DitTailGraph(TransformerGraph):
             context,
             _rotary(net, self.text_ids, rows, columns),
         )
-        for block in (*net.transformer_blocks[1:], *net.single_transformer_blocks):
-            text, image = block(
-                hidden_states=image,
-                encoder_hidden_states=text,
-                temb=temb,
-                image_rotary_emb=rotary,
-            )
+        with modulated(net):
+            for block in (*net.transformer_blocks[1:], *net.single_transformer_blocks):
+                text, image = block(
+                    hidden_states=image,
+                    encoder_hidden_states=text,
+                    temb=modulation,
+                    image_rotary_emb=rotary,
+                )
         image = image.unflatten(1, (rows, columns))
-        return euler(net, latents, image, temb, delta), image - hidden
+        return euler(net, latents, image, modulation, delta), image - hidden
 
     def example_inputs(self, batch: int = 1, size: int | None = None) -> tuple[Tensor, ...]:
         tensors = self.shapes.random(self.input_names[:4], batch, size)
@@ -126,10 +124,12 @@ def relative_change(first: Tensor, previous: Tensor) -> Tensor:
     return (first.float() - previous.float()).abs().mean(axes) / size
 
 
-def euler(net: Any, latents: Tensor, hidden: Tensor, temb: Tensor, delta: Tensor) -> Tensor:
+def euler(net: Any, latents: Tensor, hidden: Tensor, modulation: Tensor, delta: Tensor) -> Tensor:
     """x + Δσ·v of the transformer's last hidden tokens [B, h, w, D]; fp32 outside of it."""
     _, rows, columns, _ = latents.shape
-    velocity = net.proj_out(net.norm_out(hidden.flatten(1, 2), temb)).unflatten(1, (rows, columns))
+    with modulated(net):
+        tokens = net.proj_out(net.norm_out(hidden.flatten(1, 2), modulation))
+    velocity = tokens.unflatten(1, (rows, columns))
     return latents.float() + delta[:, None, None, None] * velocity.float()
 
 
@@ -138,7 +138,7 @@ def _rotary(net: Any, text_ids: Tensor, rows: int, columns: int) -> Any:
     return net.pos_embed(ids)
 
 
-_FIRST = "transformer_blocks.0."
+_FIRST, _TIMES = "transformer_blocks.0.", "time_text_embed."
 
 
 def in_head(layer: str) -> bool:
@@ -146,14 +146,19 @@ def in_head(layer: str) -> bool:
     return layer.startswith(_FIRST)
 
 
-def unread(graph: GraphModule) -> tuple[str, ...]:
-    """Beginnings of names of a head's or a tail's parameters that belong to the other."""
+def unread(graph: TransformerGraph) -> tuple[str, ...]:
+    """Beginnings of names of parameters that a graph's transformer has and the graph does not read.
+
+    The modulation's always; of a head or a tail, what belongs to the other.
+    """
     net: Any = graph.transformer
+    names = [_TIMES, *(f"{norm}.linear." for norm in modulation_widths(net))]
     if isinstance(graph, DitHeadGraph):
         behind = [f"transformer_blocks.{place}." for place in range(1, len(net.transformer_blocks))]
-        return tuple(f"transformer.{name}" for name in (*behind, "single_transformer_blocks."))
-    embedders = ("x_embedder.", "context_embedder.", "time_text_embed.")
-    return tuple(f"transformer.{name}" for name in (_FIRST, *embedders))
+        names += [*behind, "single_transformer_blocks."]
+    if isinstance(graph, DitTailGraph):
+        names += [_FIRST, "x_embedder.", "context_embedder."]
+    return tuple(f"transformer.{name}" for name in names)
 
 
 def make_cache_graphs(checkpoint: Checkpoint) -> dict[str, GraphModule]:

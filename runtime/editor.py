@@ -16,12 +16,12 @@ from a2edit.runtime.compose import compose
 from a2edit.runtime.engines.base import Array
 from a2edit.runtime.engines.pool import EnginePool
 from a2edit.runtime.memory.keeper import MemoryKeeper
-from a2edit.runtime.memory.plans import DENOISER, LOAD, ROUTE
+from a2edit.runtime.memory.plans import DENOISER, LOAD, MODULATION, ROUTE
 from a2edit.runtime.prepare import Prepared, prepare
 from a2edit.runtime.request import EditRequest, EditResult
 from a2edit.runtime.route_log import RouteLog
 from a2edit.runtime.routing import RouteChoice, RoutePlan, RouteStore
-from a2edit.runtime.sampler import Denoiser, denoise, noise, sigmas
+from a2edit.runtime.sampler import CONTEXT, Denoiser, denoise, modulations, noise, sigmas
 from a2edit.runtime.step_cache import CachedDenoiser, FirstBlockCache, SkipRule, cache_entry
 from a2edit.runtime.tokenizer import PromptTokenizer
 
@@ -77,6 +77,7 @@ class Editor:
             name: PromptTokenizer(bundle.path(entry.file), entry.length, entry.pad_id)
             for name, entry in manifest.tokenizers.items()
         }
+        self._modulated: tuple[bytes, Array] | None = None  # the last loop's, by what it is of
         self._log = RouteLog(route_log, manifest.model.checkpoint_hash) if route_log else None
 
     @classmethod
@@ -179,24 +180,25 @@ class Editor:
             if progress:
                 progress(done, steps)
 
+        levels = sigmas(steps, rows * columns, sampler.shift)
+        with clock("modulate"):
+            pooled = np.concatenate([one.tokens["pooled"] for one, _ in batch])
+            modulation = self._modulation(pooled, levels)
         with clock("route"):
             choices = self.memory.within(
                 ROUTE, lambda: [self.routes.supply(plan) for _, plan in batch]
             )
             self.memory.within(DENOISER, lambda: self._denoiser(choices[0], steps))
         with clock("denoise"):
-            levels = sigmas(steps, rows * columns, sampler.shift)
             shape = (1, rows, columns, model.latent_channels)
             start = np.concatenate([noise(one.request.seed, shape) for one, _ in batch])
             context = {
-                name: np.concatenate([one.tokens[name] for one, _ in batch])
-                for name in first.tokens
+                name: np.concatenate([one.tokens[name] for one, _ in batch]) for name in CONTEXT
             }
-            context["guidance"] = np.full(len(batch), sampler.guidance, np.float32)
 
             def loop() -> tuple[Array, int]:
                 dit = self._denoiser(choices[0], steps)
-                ended = denoise(dit, context, start, levels, told)
+                ended = denoise(dit, context, start, levels, modulation, told)
                 return ended, dit.skipped if isinstance(dit, CachedDenoiser) else 0
 
             latents, skipped = self.memory.within(DENOISER, loop)
@@ -292,6 +294,21 @@ class Editor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _modulation(self, pooled: Array, levels: NDArray[np.float32]) -> Array:
+        """Of a loop, fp32 [steps, B, M]; the last one's while prompt and schedule are the same."""
+        key = pooled.tobytes() + levels.tobytes()
+        if self._modulated is None or self._modulated[0] != key:
+            guidance = np.full(len(pooled), self.bundle.manifest.sampler.guidance, np.float32)
+            self._modulated = None
+            found = self.memory.within(
+                MODULATION,
+                lambda: modulations(self.engines.get(MODULATION), pooled, guidance, levels),
+            )
+            self._modulated = key, found
+            if self.engines.target == "cpu":  # a GPU has one step of it at a time
+                self.engines.ledger.hold(MODULATION, found.nbytes)
+        return self._modulated[1]
 
     def _denoiser(self, choice: RouteChoice, steps: int) -> Denoiser:
         """Of one loop, with the weights of `choice`."""

@@ -65,7 +65,8 @@ def explain(result: EditResult, editor: Editor, console: Console) -> None:
 
     total = sum(result.timings.values())
     seconds = Table(title=f"{total:.3f} s")
-    for stage in result.timings:
-        seconds.add_column(stage, justify="right")
-    seconds.add_row(*(f"{value:.3f}" for value in result.timings.values()))
+    seconds.add_column("stage")
+    seconds.add_column("s", justify="right")
+    for stage, value in result.timings.items():
+        seconds.add_row(stage, f"{value:.3f}")
     console.print(seconds)

@@ -25,7 +25,7 @@ from a2edit.runtime.sampler import Shift
 from a2edit.runtime.spec import ModelSpec
 from a2edit.runtime.targets import Precision
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 MANIFEST = "manifest.json"
 # What an edit cannot do without.
 GRAPHS = (
@@ -34,6 +34,7 @@ GRAPHS = (
     "pooled_encoder",
     "image_encoder",
     "gate",
+    "modulation",
     "dit",
     "vae_decoder",
 )

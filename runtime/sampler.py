@@ -11,9 +11,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from a2edit.runtime.engines.base import Array, GraphSpec
+from a2edit.runtime.engines.base import Array, Engine, GraphSpec
 from a2edit.runtime.errors import RequestError
 
+# What encoders give: conditioning fp32 [B, h, w, 320], tokens [B, L, D], pooled [B, P]. The
+# denoiser takes all but the last, which is the modulation's.
+CONTEXT = ("conditioning", "text_tokens", "reference_tokens")
+ENCODED = (*CONTEXT, "pooled")
 MAX_STEPS = 1000
 MAX_SEED = 2**64 - 1
 
@@ -100,6 +104,26 @@ def noise(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     return values.reshape(-1)[:count].astype(np.float32).reshape(shape)
 
 
+def modulations(
+    engine: Engine, pooled: Array, guidance: Array, levels: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """adaLN's shifts, scales and gates in every step of a loop: fp32 [steps, B, M].
+
+    They depend on no latents, so that their weights need not lie beside the denoiser's.
+
+    Args:
+        engine: of the graph `modulation`.
+        pooled: fp32 [B, P].
+        guidance: fp32 [B].
+        levels: float32 [steps + 1], as `sigmas` gives them.
+    """
+    given = {"pooled": pooled, "guidance": guidance}
+    return np.stack([
+        engine.run({**given, "sigma": np.repeat(sigma, len(pooled))})["modulation"]
+        for sigma in levels[:-1]
+    ])  # fmt: skip
+
+
 class Denoiser(Protocol):
     """What makes a step: an engine of the graph `dit`, or head and tail of one with a cache."""
 
@@ -116,23 +140,22 @@ def denoise(
     context: Mapping[str, Array],
     latents: Array,
     levels: NDArray[np.float32],
+    modulation: NDArray[np.float32],
     each: Callable[[int], object] = lambda _: None,
 ) -> Array:
     """Euler steps of a denoiser from `latents` at levels[0] to the last level.
 
     Args:
         denoiser: its weights bound or baked in.
-        context: what stays the same in every step, guidance included.
+        context: what stays the same in every step: `CONTEXT`.
         latents: fp32 [B, h, w, C]; not written to.
         levels: float32 [steps + 1], as `sigmas` gives them.
+        modulation: fp32 [steps, B, M], as `modulations` gives it.
         each: told how many steps are done.
     """
     for step in range(len(levels) - 1):
-        sigma, delta = (
-            np.repeat(value, len(latents))
-            for value in (levels[step], levels[step + 1] - levels[step])
-        )
-        state = {"latents": latents, "sigma": sigma, "delta": delta}
+        delta = np.repeat(levels[step + 1] - levels[step], len(latents))
+        state = {"latents": latents, "modulation": modulation[step], "delta": delta}
         latents = denoiser.run({**context, **state})["next_latents"]
         each(step + 1)
     return latents

@@ -61,10 +61,8 @@ def draw_sheet(
                 conditioning,
                 text,
                 reference,
-                pooled,
-                now.expand(count),
+                graphs["modulation"](pooled, now.expand(count), guidance),
                 (after - now).expand(count),
-                guidance,
             )
         return latents
 

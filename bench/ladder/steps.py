@@ -19,7 +19,7 @@ from a2edit.kernels.reference import LEVELS
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.graphs import DitGraph, GateGraph
 from a2edit.model.modulation import Modulation, modulated
-from a2edit.runtime.sampler import sigmas
+from a2edit.runtime.sampler import ENCODED, sigmas
 
 WARM_UP = 3  # steps: compile, choose kernels, fill caches
 
@@ -57,7 +57,7 @@ class Denoiser:
         self.checkpoint, self.device, self.dtype = checkpoint, device, checkpoint.transformer.dtype
         graph, gate = DitGraph(checkpoint).to(device).eval(), GateGraph(checkpoint).to(device)
         latents, conditioning, text, reference, pooled = (
-            part.to(device) for part in graph.example_inputs()[:5]
+            part.to(device) for part in graph.shapes.random(("latents", *ENCODED), 1, None)
         )
         asked = (conditioning, reference, text)
         self.table = gate(*(part.to(_dtype(checkpoint.gate)) for part in asked))[0]
@@ -193,7 +193,7 @@ class Changes(ExitStack):
         transformer = denoiser.checkpoint.transformer
         apart, guidance = Modulation(transformer), denoiser.guidance.to(denoiser.dtype)
         denoiser.pooled = [
-            apart(sigma.to(denoiser.dtype), guidance, pooled)
+            apart(pooled, sigma.to(denoiser.dtype), guidance)
             for sigma, pooled in zip(denoiser.levels, denoiser.pooled, strict=True)
         ]
         self.enter_context(modulated(transformer))

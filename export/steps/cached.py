@@ -103,6 +103,7 @@ class CacheFigure(Figure):
 
 def cache_figure(
     halves: tuple[Engine, Engine],
+    modulation: Engine,
     decoder: Engine,
     rule: SkipRule,
     samples: Sequence[HeldOut],
@@ -114,6 +115,7 @@ def cache_figure(
 
     Args:
         halves: head and tail.
+        modulation: of any backend.
         decoder: of any backend.
         rule: when a step does without the tail.
         samples: requests.
@@ -123,9 +125,10 @@ def cache_figure(
     """
     whole = CachedDenoiser(*halves, None, 1)
     pairs = zip(samples, truths, strict=True)
-    error = float(np.max([velocity_error(whole, it.feeds, truth) for it, truth in pairs]))
+    errors = [velocity_error(whole, modulation, it.feeds, truth) for it, truth in pairs]
+    error = float(np.max(errors))
     denoiser = CachedDenoiser(*halves, rule, len(truths[0].levels) - 1)
-    found = painted(denoiser, decoder, samples, truths)
+    found = painted(denoiser, modulation, decoder, samples, truths)
     wanted = [
         replace(truth, pixels=picture) for truth, picture in zip(truths, pictures, strict=True)
     ]

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from a2edit.export.files import read_json, write_json
 from a2edit.runtime.errors import RequestError
 from a2edit.runtime.metric import RouteMetric
+from a2edit.runtime.sampler import ENCODED
 
 if TYPE_CHECKING:
     from a2edit.calibration.samples import EncodedSample
@@ -31,7 +32,6 @@ VERIFY_SAMPLES = 2
 # The share of an 8-bit tolerance that calibration may use up: the rest is for other requests.
 MARGIN = 0.9
 SMOOTH_FILE = "smooth.safetensors"
-_FEEDS = ("conditioning", "text_tokens", "reference_tokens", "pooled")
 
 
 def save_part(
@@ -52,7 +52,7 @@ def save_part(
         requests = calibration_requests(source.checkpoint, data, first, count)
         for place, sample in enumerate(encode(source.graphs, requests), first):
             if place < RANGE_SAMPLES:
-                kept.update({f"{place}.{key}": sample.feeds[key].numpy() for key in _FEEDS})
+                kept.update({f"{place}.{key}": sample.feeds[key].numpy() for key in ENCODED})
             yield sample
 
     deep = min(count, max(0, DEEP_SAMPLES - first))
@@ -87,7 +87,7 @@ def read_samples(traces: Path, count: int) -> list[EncodedSample]:
     return [
         EncodedSample(
             found.categories[place],
-            {key: torch.from_numpy(feeds[f"{place}.{key}"]) for key in _FEEDS},
+            {key: torch.from_numpy(feeds[f"{place}.{key}"]) for key in ENCODED},
             found.tables[place],
         )
         for place in range(min(count, RANGE_SAMPLES, len(found.categories)))

@@ -26,7 +26,7 @@ from a2edit.export.held_out import (
 )
 from a2edit.export.pixels import Pixels
 from a2edit.export.quality import Figure, RouteFigure, graph_figure, route_figure
-from a2edit.export.source import DIT, HEAD, TAIL
+from a2edit.export.source import DIT, HEAD, MODULATION, TAIL
 from a2edit.export.steps.cached import CacheFigure, cache_figure, cache_section
 from a2edit.export.steps.calibrate import read_alone
 from a2edit.export.steps.runner import is_here, runnable, twin
@@ -141,11 +141,12 @@ def _routes(
         graph = made.graphs[name.partition(".")[0]]
         return runnable(name, plan, made.engines[name], graph, made.shared)
 
-    def verify(route: Route, denoiser: Engine, decoder: Engine) -> None:
+    def verify(route: Route, denoiser: Engine, modulation: Engine, decoder: Engine) -> None:
         if denoiser.spec.weights:
             denoiser.bind(_weight_set(made, route.name))
         found[route.name], painted = route_figure(
             denoiser,
+            modulation,
             decoder,
             read_held_out(made.samples.folder / SAMPLES_FILE),
             read_truth(made.truths[route.name].folder / TRUTH_FILE),
@@ -154,15 +155,15 @@ def _routes(
         )
         pictures.update({f"{route.name}.{place}": it for place, it in enumerate(painted)})
 
-    with engine(_DECODER) as decoder:
+    with engine(MODULATION) as modulation, engine(_DECODER) as decoder:
         if DIT in made.engines:
             with engine(DIT) as denoiser:
                 for route in routes:
-                    verify(route, denoiser, decoder)
+                    verify(route, denoiser, modulation, decoder)
         else:
             for route in routes:
                 with engine(f"{DIT}.{route.name}") as denoiser:
-                    verify(route, denoiser, decoder)
+                    verify(route, denoiser, modulation, decoder)
     return found, pictures
 
 
@@ -176,17 +177,18 @@ def _cached(
     samples = read_held_out(made.samples.folder / SAMPLES_FILE)
     found = {}
     with ExitStack() as opened:
-        head, tail, decoder = (
+        head, tail, modulation, decoder = (
             opened.enter_context(
                 runnable(name, plan, made.engines[name], made.graphs[name], made.shared)
             )
-            for name in (HEAD, TAIL, _DECODER)
+            for name in (HEAD, TAIL, MODULATION, _DECODER)
         )
         for route in routes:
             for engine in (head, tail):
                 engine.bind(_weight_set(made, route.name))
             found[route.name] = cache_figure(
                 (head, tail),
+                modulation,
                 decoder,
                 SkipRule.of_route(entry, route.name),
                 samples,

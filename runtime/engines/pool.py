@@ -31,7 +31,7 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 CPU_BACKENDS = {"openvino", "onnxruntime", "inductor"}
 CUDA_BACKENDS = MODULES.keys() - {"openvino", "onnxruntime"}
-DENOISER = "dit"
+DENOISER, MODULATION = "dit", "modulation"
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +94,15 @@ class EnginePool:
     def _set_bytes(self) -> int:
         """What one weight set takes in memory."""
         return sum(spec.nbytes for spec in self.graph.weights)
+
+    @property
+    def _modulation_bytes(self) -> int:
+        """What a loop's modulation takes of the device: a GPU has that of one step alone."""
+        if self.target != "cpu":
+            return 0
+        manifest = self._bundle.manifest
+        (made,) = manifest.graphs[MODULATION][self._variant(MODULATION)].outputs
+        return manifest.sampler.steps * made.nbytes_of((1, made.shape[-1]))
 
     @property
     def baked(self) -> bool:
@@ -243,6 +252,7 @@ class EnginePool:
             routes=len(manifest.routes),
             rests=costs.rests,
             merging=merging,
+            modulation=self._modulation_bytes,
         )
 
     def _opened(self, name: str) -> CheckedEngine:

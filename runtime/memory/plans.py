@@ -12,7 +12,7 @@ from a2edit.runtime.errors import RequestError
 from a2edit.runtime.memory.costs import Footprint
 from a2edit.runtime.sizes import format_size
 
-LOAD, ROUTE, DENOISER = "load", "route", "dit"
+LOAD, ROUTE, MODULATION, DENOISER = "load", "route", "modulation", "dit"
 # The steps of an edit in their order, and the stage that each belongs to: engines by their graph's
 # name; at ROUTE weights are read or merged.
 STAGES: Mapping[str, str] = {
@@ -21,6 +21,7 @@ STAGES: Mapping[str, str] = {
     "text_encoder": "encode",
     "pooled_encoder": "encode",
     "gate": "gate",
+    MODULATION: "modulate",
     ROUTE: ROUTE,
     DENOISER: "denoise",
     "vae_decoder": "decode",
@@ -40,8 +41,8 @@ class Keep(IntEnum):
 
 _WORDS = {
     Keep.EVERYTHING: "every engine stays open",
-    Keep.NO_ENCODERS: "text and image encoders are closed after encoding",
-    Keep.NO_AUTOENCODER: "encoders are closed after encoding, the decoder is opened to decode",
+    Keep.NO_ENCODERS: "text and image encoders and modulation are open in their stages alone",
+    Keep.NO_AUTOENCODER: "encoders, modulation and decoder are open in their stages alone",
     Keep.ONE_STAGE: "only the engines of the stage at hand are open",
     Keep.ONE_ENGINE: "one engine is open at a time",
 }
@@ -57,6 +58,7 @@ class Load:
         routes: that were built ahead.
         rests: whether a set that was built ahead takes nothing while it is not bound.
         merging: beyond the set, while one is merged; None where none can be.
+        modulation: of a loop's modulation at the usual number of steps, where the device keeps it.
     """
 
     engines: Mapping[str, Footprint]
@@ -64,6 +66,7 @@ class Load:
     routes: int
     rests: bool
     merging: int | None
+    modulation: int = 0
 
     @property
     def baked(self) -> bool:
@@ -88,7 +91,7 @@ class MemoryPlan:
         own = STAGES.get(graph, STAGES[DENOISER])
         if self.keep == Keep.ONE_STAGE:
             return own == stage
-        leaves = set(ENCODERS)
+        leaves = {*ENCODERS, MODULATION}
         if self.keep == Keep.NO_AUTOENCODER:
             leaves |= {"vae_encoder", "vae_decoder"}
         return graph not in leaves or own == stage
@@ -135,7 +138,7 @@ def _edit(
     running = False  # the denoiser: weights are bound
 
     def now() -> int:
-        engines = sum(load.engines[name].held for name in opened)
+        engines = load.modulation + sum(load.engines[name].held for name in opened)
         engines += sum(load.engines[name].waiting for name, ran in opened.items() if not ran)
         bound = running or any(graph_of(name) == DENOISER and ran for name, ran in opened.items())
         if load.baked:

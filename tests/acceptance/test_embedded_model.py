@@ -90,7 +90,8 @@ def test_what_no_route_is_near_is_merged_and_is_the_model(bundle: Path) -> None:
         assert choice.supply == "merged"
         engine = editor.engines.denoiser(choice)
         truth = truth_of(checkpoint, graphs, sample, 0, sample.table)
-        error = velocity_error(engine, feeds_of(sample, checkpoint.config.guidance), truth)
+        feeds = feeds_of(sample, checkpoint.config.guidance)
+        error = velocity_error(engine, editor.engines.get("modulation"), feeds, truth)
     assert error <= TOLERANCE["fp32"] == 1e-5
 
 

@@ -18,7 +18,7 @@ from a2edit.bench.merged_reference import MergedPipeline
 from a2edit.bench.rows import Setup
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import unmerged
-from a2edit.model.modulation import modulation_linears
+from a2edit.model.modulation import modulation_widths
 from a2edit.model.pipeline import A2EditPipeline
 from a2edit.runtime.request import EditRequest
 
@@ -88,8 +88,9 @@ def test_a_whole_climb(tiny_model: str, tmp_path: Path) -> None:
 @torch.inference_mode()
 def test_every_change_of_the_denoiser_leaves_what_it_computes(tiny_model: str) -> None:
     checkpoint = Checkpoint.load(tiny_model)
-    for linear in modulation_linears(checkpoint.transformer).values():
-        torch.nn.init.normal_(linear.weight, std=0.1)
+    for norm in modulation_widths(checkpoint.transformer):
+        linear = checkpoint.transformer.get_submodule(f"{norm}.linear")
+        torch.nn.init.normal_(linear.get_parameter("weight"), std=0.1)
     denoiser = Denoiser(checkpoint, torch.device("cpu"), 3)
     with unmerged(checkpoint.transformer, checkpoint.experts, denoiser.table[None]):
         expected, _ = denoiser.run()

@@ -20,6 +20,7 @@ from a2edit.model.architectures import TINY, new_checkpoint
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import RoutedLinear
 from a2edit.model.graphs import DitGraph
+from a2edit.runtime.sampler import ENCODED
 
 ERRORS = st.lists(st.floats(1e-6, 1e-1), min_size=1, max_size=30)
 STEPS = {0, 1}
@@ -86,8 +87,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, DitGraph
 
 
 def evidence(checkpoint: Checkpoint, dit: DitGraph, *routes: Route) -> Evidence:
-    names = dit.input_names[1:5]
-    feeds = dict(zip(names, dit.example_inputs()[1:5], strict=True))
+    feeds = dict(zip(ENCODED, dit.shapes.random(ENCODED, 1, None), strict=True))
     table = np.full((checkpoint.blocks, checkpoint.experts.experts), 0.2, np.float32)
     samples = [EncodedSample("one", feeds, table)]
     return Evidence.gather(checkpoint, dit, samples, routes, STEPS)

@@ -11,8 +11,9 @@ from a2edit.calibration.step_cache import COVERED, WINDOW, SkipCost, skip_costs,
 from a2edit.model.architectures import TINY, new_checkpoint, randomise_experts
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import unmerged
-from a2edit.model.graphs import make_graphs
+from a2edit.model.graphs import ModulationGraph, make_graphs
 from a2edit.model.step_cache import DitHeadGraph, DitTailGraph
+from a2edit.runtime.sampler import ENCODED
 
 STEPS = 8
 
@@ -41,15 +42,16 @@ def test_costs_are_those_of_a_loop_that_skips(made: Checkpoint, sample: EncodedS
     levels, latents = sample.levels(STEPS), sample.noise(5, 64)
     kept = [torch.zeros(1, *sample.grid, int(made.transformer.inner_dim))] * 2
     one, guidance = torch.ones(1), torch.tensor([made.config.guidance])
-    context = [sample.feeds[name] for name in head.input_names[1:5]]
+    *tokens, pooled = (sample.feeds[name] for name in ENCODED)
+    modulation = ModulationGraph(made)
     with (
         torch.no_grad(),
         unmerged(made.transformer, made.experts, torch.tensor(sample.table[None])),
     ):
         for step in range(4):
-            feeds = (latents, *context, torch.from_numpy(levels[step : step + 1]), one, guidance)
-            hidden, text, temb, first, change, skipped = head(*feeds, *kept)
-            whole, residual = tail(latents, hidden, text, temb, one)
+            given = modulation(pooled, torch.from_numpy(levels[step : step + 1]), guidance)
+            hidden, text, first, change, skipped = head(latents, *tokens, given, one, *kept)
+            whole, residual = tail(latents, hidden, text, given, one)
             if step:
                 error = (skipped - whole).norm() / (whole - latents).norm()
                 (cost,) = [it for it in costs if (it.step, it.apart) == (step, 1)]

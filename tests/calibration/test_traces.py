@@ -16,7 +16,7 @@ from a2edit.model.architectures import TINY, new_checkpoint, randomise_experts
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import unmerged
 from a2edit.model.graphs import DitGraph, make_graphs
-from a2edit.runtime.sampler import noise, sigmas
+from a2edit.runtime.sampler import ENCODED, noise, sigmas
 
 SAMPLES = 6
 
@@ -70,7 +70,7 @@ def test_moments_are_the_inputs_squares(
         handle = base.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0]))
         levels = sigmas(BINS, checkpoint.config.image_tokens)
         latents = torch.from_numpy(noise(place, (1, *checkpoint.config.grid, channels)))
-        feeds = (sample.feeds[key] for key in dit.input_names[1:5])
+        feeds = (sample.feeds[key] for key in ENCODED)
         scalars = (torch.tensor([x]) for x in (float(levels[0]), checkpoint.config.guidance))
         table = torch.from_numpy(sample.table)[None]
         with torch.no_grad(), unmerged(checkpoint.transformer, checkpoint.experts, table):

@@ -27,6 +27,7 @@ from a2edit.runtime.engines.cuda import capability
 from a2edit.runtime.engines.inductor import engine_from_blob
 from a2edit.runtime.engines.pool import EnginePool
 from a2edit.runtime.errors import BundleError, EngineError, TargetError
+from a2edit.runtime.sampler import CONTEXT
 from a2edit.runtime.targets import TARGETS, target_of
 
 Settings = Callable[..., BuildSettings]
@@ -174,9 +175,11 @@ def test_the_int8_denoiser_computes_what_its_onnx_graph_does(packed: Bundle) -> 
     pools = EnginePool(packed, "cpu"), EnginePool(packed, "cpu", "onnxruntime")
     (held, *_) = read_held_out(packed.path(BUNDLED_SAMPLES))
     latents = next(part for part in graph.inputs if part.name == "latents")
-    feeds = dict(held.feeds)
+    feeds = {name: held.feeds[name] for name in CONTEXT}
     feeds["latents"] = np.random.default_rng(0).standard_normal(latents.shape, np.float32)
-    feeds |= {"sigma": np.full(1, 0.75, np.float32), "delta": np.full(1, -1, np.float32)}
+    level = {"sigma": np.full(1, 0.75, np.float32)}
+    level |= {name: held.feeds[name] for name in ("pooled", "guidance")}
+    feeds |= pools[1].get("modulation").run(level) | {"delta": np.full(1, -1, np.float32)}
     results = []
     for route in manifest.routes:
         steps = []

@@ -23,7 +23,7 @@ from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import merged_state
 from a2edit.runtime.engines.base import Array, WeightSet
 from a2edit.runtime.errors import EngineError
-from a2edit.runtime.sampler import sigmas
+from a2edit.runtime.sampler import ENCODED, sigmas
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def source(checkpoint_folder: Path) -> Source:
 
 @pytest.fixture(scope="module")
 def sample(source: Source) -> EncodedSample:
-    names, examples = source.dit.input_names[1:5], source.dit.example_inputs()[1:5]
+    names, examples = ENCODED, source.dit.shapes.random(ENCODED, 1, None)
     experts = source.checkpoint.experts.experts
     table = np.zeros((source.checkpoint.blocks, experts), np.float32)
     table[:, 1], table[:, 2] = 0.7, 0.3

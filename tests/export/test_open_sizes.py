@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,11 +24,11 @@ from a2edit.model.weightless import fake_checkpoint, shapes_of, without_weights
 from a2edit.runtime.batch import edits_by_route
 from a2edit.runtime.bundle import Bundle, open_bundle
 from a2edit.runtime.editor import Conditioned, Editor, Progress
-from a2edit.runtime.engines.base import Array
+from a2edit.runtime.engines.base import Array, Engine
 from a2edit.runtime.errors import RequestError
 from a2edit.runtime.request import EditRequest, EditResult
 from a2edit.runtime.routing import RoutePlan
-from a2edit.runtime.sampler import denoise
+from a2edit.runtime.sampler import CONTEXT, denoise, modulations
 from tests.export.test_gpu_targets import tiny_is_large
 
 OWN, OTHERS = 32, (48, 80)
@@ -162,10 +162,18 @@ def test_a_batch_is_its_samples(opened: Bundle) -> None:
     }
     with Editor.open(opened.folder) as editor:
         engine = editor.engines.denoiser(editor.routes.get(samples[0].table))
-        both = denoise(engine, feeds, noise, levels)
+        both = _denoised(editor, engine, feeds, noise, levels)
         for place, sample in enumerate(samples):
-            one = denoise(engine, sample.feeds, noise[place, None], levels)
+            one = _denoised(editor, engine, sample.feeds, noise[place, None], levels)
             np.testing.assert_allclose(both[place, None], one, rtol=1e-3, atol=1e-4)
+
+
+def _denoised(
+    editor: Editor, engine: Engine, feeds: Mapping[str, Array], noise: Array, levels: Array
+) -> Array:
+    pooled, guidance = feeds["pooled"], feeds["guidance"]
+    given = modulations(editor.engines.get("modulation"), pooled, guidance, levels)
+    return denoise(engine, {name: feeds[name] for name in CONTEXT}, noise, levels, given)
 
 
 def test_where_the_canvas_is_a_square_graphs_are_open_too() -> None:

@@ -63,6 +63,9 @@ class TorchEngine(CheckedEngine):
     def _close(self) -> None: ...
 
 
+ENGINES = ("dit", "modulation", "vae_decoder")
+
+
 @pytest.fixture(scope="module")
 def source(checkpoint_folder: Path) -> Source:
     return Source(checkpoint_folder)
@@ -105,10 +108,10 @@ def test_the_model_itself_passes_with_nothing_to_see(
 ) -> None:
     samples, truths = held
     table = torch.from_numpy(samples[0].table)[None]
-    dit, decoder = TorchEngine(source.dit), TorchEngine(source.graphs["vae_decoder"])
+    dit, modulation, decoder = (TorchEngine(source.graphs[name]) for name in ENGINES)
     with unmerged(source.checkpoint.transformer, source.checkpoint.experts, table):
         figure, pictures = route_figure(
-            dit, decoder, samples, truths, tolerance=1e-5, least_psnr_db=60
+            dit, modulation, decoder, samples, truths, tolerance=1e-5, least_psnr_db=60
         )
     assert figure.passed
     assert figure.error < 1e-6
@@ -121,20 +124,24 @@ def test_a_velocity_one_percent_too_long_is_an_error_of_one_percent(
     source: Source, held: tuple[list[HeldOut], list[Truth]]
 ) -> None:
     samples, truths = held
+    modulation = TorchEngine(source.graphs["modulation"])
     engine = TorchEngine(source.dit, lambda out, latents: latents + 1.01 * (out - latents))
     table = torch.from_numpy(samples[0].table)[None]
     with unmerged(source.checkpoint.transformer, source.checkpoint.experts, table):
-        assert velocity_error(engine, samples[0].feeds, truths[0]) == pytest.approx(1e-2)
+        error = velocity_error(engine, modulation, samples[0].feeds, truths[0])
+    assert error == pytest.approx(1e-2)
     broken = TorchEngine(source.dit, lambda out, _: out * np.float32(np.nan))
-    assert np.isnan(velocity_error(broken, samples[0].feeds, truths[0]))
+    assert np.isnan(velocity_error(broken, modulation, samples[0].feeds, truths[0]))
 
 
 def test_experts_that_sleep_are_seen_in_the_picture(
     source: Source, held: tuple[list[HeldOut], list[Truth]]
 ) -> None:
     samples, truths = held
-    dit, decoder = TorchEngine(source.dit), TorchEngine(source.graphs["vae_decoder"])
-    figure, _ = route_figure(dit, decoder, samples, truths, tolerance=1e-5, least_psnr_db=60)
+    dit, modulation, decoder = (TorchEngine(source.graphs[name]) for name in ENGINES)
+    figure, _ = route_figure(
+        dit, modulation, decoder, samples, truths, tolerance=1e-5, least_psnr_db=60
+    )
     assert not figure.passed
     assert figure.pictures["mask"].psnr_db < PSNR_MOST
     assert "velocity error" in figure.over
@@ -154,7 +161,13 @@ def test_a_picture_can_fail_where_the_velocity_passes(
     table = torch.from_numpy(samples[0].table)[None]
     with unmerged(source.checkpoint.transformer, source.checkpoint.experts, table):
         figure, _ = route_figure(
-            TorchEngine(source.dit), inverted, samples, truths, tolerance=1e-5, least_psnr_db=30
+            TorchEngine(source.dit),
+            TorchEngine(source.graphs["modulation"]),
+            inverted,
+            samples,
+            truths,
+            tolerance=1e-5,
+            least_psnr_db=30,
         )
     assert isinstance(figure, RouteFigure)
     assert figure.error < 1e-5

@@ -32,7 +32,7 @@ from a2edit.runtime.engines.base import Array
 from a2edit.runtime.engines.pool import EnginePool
 from a2edit.runtime.errors import CheckpointError, RequestError
 from a2edit.runtime.request import EditRequest
-from a2edit.runtime.sampler import denoise, sigmas
+from a2edit.runtime.sampler import CONTEXT, denoise, modulations, sigmas
 from a2edit.runtime.step_cache import CachedDenoiser, FirstBlockCache, SkipRule
 from tests.export.test_gpu_targets import tiny_is_large
 
@@ -121,8 +121,10 @@ def test_a_skipped_step_has_the_error_that_its_slope_foretells(
     assert entry
     pool = EnginePool(cached, split=True)
     given, ratios = feeds(source), []
-    context = {name: given[name] for name in given if name not in {"latents", "sigma", "delta"}}
+    context = {name: given[name] for name in CONTEXT}
     levels = sigmas(STEPS, given["latents"].shape[1] * given["latents"].shape[2])
+    (pooled,) = source.dit.shapes.random(("pooled",), 1, None)
+    guidance = np.full(1, source.config.guidance, np.float32)
 
     class Watched(CachedDenoiser):
         def run(self, inputs):  # type: ignore[no-untyped-def]
@@ -139,7 +141,8 @@ def test_a_skipped_step_has_the_error_that_its_slope_foretells(
         halves = pool.get(HEAD), pool.get(TAIL)
         for half in halves:
             half.bind(cached.weight_set(route, "fp32"))
-        denoise(Watched(*halves, None, STEPS), context, given["latents"], levels)
+        modulation = modulations(pool.get("modulation"), pooled.numpy(), guidance, levels)
+        denoise(Watched(*halves, None, STEPS), context, given["latents"], levels, modulation)
     finally:
         pool.close()
     assert len(ratios) == STEPS - 2

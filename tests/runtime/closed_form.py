@@ -3,8 +3,9 @@
 Sizes: S = 32, diptych 32x64, so 2x4 = 8 tokens of 64 latent channels; L = 2 blocks, N = 3 experts.
 - vae_encoder: each 16x16 patch averaged to 4x4 cells of RGB (48 numbers, 16 zeros), then the
   patch's 256 mask pixels; vae_decoder paints the cells back on the right half.
-- dit: next = x + delta (x - (c W' + the means of text, reference and pooled + g/1000 + s/1000)),
-  c the first 64 of the conditioning, W the routed weight; so a run is a product of factors.
+- modulation: m = the mean of pooled + g/1000 + s/1000, and s.
+- dit: next = x + delta (x - (c W' + the means of text and reference + m)), c the first 64 of the
+  conditioning, W the routed weight; so a run is a product of factors.
 - gate: softmax over the reference's colour, the same in both blocks.
 - dit_head, dit_tail (of `cached_bundle` alone): the same step. What the first block adds is s
   everywhere, and what the tail adds is c W' + … + s/1000 as it was in the last whole step.
@@ -117,26 +118,28 @@ def _gate(g: GraphWriter) -> None:
     g.add("Expand", strong, g.const([1, BLOCKS, EXPERTS], np.int64), out="gate_weights")
 
 
+def _modulation(g: GraphWriter) -> None:
+    total = g.mean("pooled")
+    for name in ("guidance", "sigma"):
+        total = g.add("Add", total, g.add("Div", name, g.const(1000.0)))
+    g.add("Concat", g.reshape(total, 1, 1), g.reshape("sigma", 1, 1), out="modulation", axis=1)
+
+
 def _dit(g: GraphWriter) -> None:
     cut = (g.const(v, np.int64) for v in ([0], [64], [3]))
     wanted = _projected(g, g.add("Slice", "conditioning", *cut))
-    for name in ("text_tokens", "reference_tokens", "pooled"):
+    for name in ("text_tokens", "reference_tokens"):
         wanted = g.add("Add", wanted, g.mean(name))
-    for name in ("guidance", "sigma"):
-        wanted = g.add("Add", wanted, g.add("Div", name, g.const(1000.0)))
-    _euler(g, wanted)
+    _euler(g, g.add("Add", wanted, _modulated(g, 0)))
 
 
 def _dit_head(g: GraphWriter) -> None:
     cut = (g.const(v, np.int64) for v in ([0], [64], [3]))
     g.add("Slice", "conditioning", *cut, out="hidden")
-    g.add("Identity", "text_tokens", out="context")
-    total = g.add("Add", g.mean("reference_tokens"), g.mean("pooled"))
-    for name in ("guidance", "sigma"):
-        total = g.add("Add", total, g.add("Div", name, g.const(1000.0)))
-    g.reshape(total, 1, 1, out="temb")
+    means = g.add("Add", g.mean("text_tokens"), g.mean("reference_tokens"))
+    g.add("Expand", means, g.const([1, 6, 4], np.int64), out="context")
     shape = g.const([1, *GRID, 64], np.int64)
-    g.add("Expand", g.reshape("sigma", 1, 1, 1, 1), shape, out="first")
+    g.add("Expand", g.reshape(_modulated(g, 1), 1, 1, 1, 1), shape, out="first")
     moved = g.mean(g.add("Abs", g.add("Sub", "first", "previous")))
     size = g.add("Max", g.mean(g.add("Abs", "previous")), g.const(1e-12))
     g.reshape(g.add("Div", moved, size), 1, out="change")
@@ -145,7 +148,12 @@ def _dit_head(g: GraphWriter) -> None:
 
 def _dit_tail(g: GraphWriter) -> None:
     wanted = g.add("Add", _projected(g, "hidden"), g.mean("context"))
-    _euler(g, g.add("Add", wanted, "temb", out="residual"))
+    _euler(g, g.add("Add", wanted, _modulated(g, 0), out="residual"))
+
+
+def _modulated(g: GraphWriter, place: int) -> str:
+    cut = (g.const(v, np.int64) for v in ([place], [place + 1], [1]))
+    return g.reshape(g.add("Slice", "modulation", *cut), 1)
 
 
 def _projected(g: GraphWriter, picture: str) -> str:
@@ -188,17 +196,22 @@ GRAPHS: dict[str, tuple[Callable[[GraphWriter], None], str, str, str]] = {
         "gate_weights float32 1 2 3",
         "",
     ),
+    "modulation": (
+        _modulation,
+        "pooled float32 1 4; sigma float32 1; guidance float32 1",
+        "modulation float32 1 2",
+        "",
+    ),
     "dit": (
         _dit,
         """latents float32 1 2 4 64; conditioning float32 1 2 4 320; text_tokens float32 1 6 4;
-        reference_tokens float32 1 16 4; pooled float32 1 4; sigma float32 1;
-        delta float32 1; guidance float32 1""",
+        reference_tokens float32 1 16 4; modulation float32 1 2; delta float32 1""",
         "next_latents float32 1 2 4 64",
         "proj.weight float32 64 64",
     ),
 }
 
-_HEAD = """hidden float32 1 2 4 64; context float32 1 6 4; temb float32 1 1;
+_HEAD = """hidden float32 1 2 4 64; context float32 1 6 4;
 first float32 1 2 4 64; change float32 1; next_latents float32 1 2 4 64"""
 CACHE_GRAPHS = {
     "dit_head": (
@@ -210,7 +223,7 @@ CACHE_GRAPHS = {
     "dit_tail": (
         _dit_tail,
         """latents float32 1 2 4 64; hidden float32 1 2 4 64; context float32 1 6 4;
-        temb float32 1 1; delta float32 1""",
+        modulation float32 1 2; delta float32 1""",
         "next_latents float32 1 2 4 64; residual float32 1 2 4 64",
         "proj.weight float32 64 64",
     ),

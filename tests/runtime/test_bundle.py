@@ -104,7 +104,7 @@ def test_missing_and_surplus_files(own_bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(schema_version=2), "schema version 2, and this a2edit reads 4"),
+        (lambda c: c.update(schema_version=2), "schema version 2, and this a2edit reads 5"),
         (lambda c: c.pop("schema_version"), "schema version None"),
         (lambda c: c.update(extra=1), "unknown keys: extra"),
         (lambda c: c["sampler"].update(shift=1), "sampler has unknown keys: shift"),

@@ -15,7 +15,7 @@ from a2edit.runtime.engines.recording import RecordingEngine
 from a2edit.runtime.errors import TargetError
 from a2edit.runtime.masks import feathered
 from a2edit.runtime.request import EditRequest
-from a2edit.runtime.sampler import noise, sigmas
+from a2edit.runtime.sampler import CONTEXT, noise, sigmas
 
 Outputs = dict[str, Array]
 
@@ -85,21 +85,24 @@ def test_every_graph_gets_what_the_specification_says(bundle: Path, pictures: Pa
     with Editor(opened, pool) as editor:
         result = editor.edit(request(pictures, "blue", steps=4, seed=11))
     encoders = ["vae_encoder", "image_encoder", "text_encoder", "pooled_encoder"]
-    assert pool.order == [*encoders, "gate", *["dit"] * 4, "vae_decoder"]
+    assert pool.order == [*encoders, "gate", *["modulation"] * 4, *["dit"] * 4, "vae_decoder"]
     dit, levels = pool.recorded["dit"], sigmas(4, 8)
     assert dit.binds == ["blue"] * 4
     np.testing.assert_array_equal(dit.runs[0]["latents"], noise(11, (1, 2, 4, 64)))
     for step, given in enumerate(dit.runs):
-        assert given["sigma"] == levels[step]
         assert given["delta"] == levels[step + 1] - levels[step]
-        assert given["guidance"] == np.float32(opened.manifest.sampler.guidance)
-        for name in ("conditioning", "text_tokens", "reference_tokens", "pooled"):
+        for name in CONTEXT:
             np.testing.assert_array_equal(given[name], dit.runs[0][name])
+    for step, asked in enumerate(pool.recorded["modulation"].runs):
+        assert asked["sigma"] == levels[step]
+        assert asked["guidance"] == np.float32(opened.manifest.sampler.guidance)
+        # the closed form: what is told of the noise level, in each step its own
+        assert dit.runs[step]["modulation"][0, 1] == levels[step]
     (gate,) = pool.recorded["gate"].runs
     assert gate.keys() == {"conditioning", "text_tokens", "reference_tokens"}  # no noise, no time
     (encoded,) = pool.recorded["vae_encoder"].runs
     assert not encoded["mask"][..., : opened.manifest.model.size].any()  # the reference's panel
-    assert result.timings.keys() >= {"prepare", "encode", "gate", "route", "denoise", "decode"}
+    assert result.timings.keys() >= {"prepare", "encode", "gate", "modulate", "denoise", "decode"}
 
 
 def test_outside_of_the_seam_every_pixel_is_the_sources(bundle: Path, pictures: Path) -> None:
@@ -146,7 +149,7 @@ def test_the_result_tells_its_story(bundle: Path, pictures: Path) -> None:
     with Editor.open(bundle) as editor:
         result = editor.edit(request(pictures, seed=9), lambda done, of: seen.append((done, of)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    stages = "load prepare encode gate route denoise decode compose"
+    stages = "load prepare encode gate route modulate denoise decode compose"
     assert list(result.timings) == stages.split()
     assert (result.seed, result.steps) == (9, 4)
     assert result.bundle_hash == editor.bundle.manifest.bundle_hash
@@ -209,3 +212,17 @@ def test_what_a_build_accepted_comes_with_every_result(
     with Editor.open(folder) as editor:
         result = editor.edit(request(pictures, "red", steps=1))
     assert result.warnings == (f"this bundle was built with --accept-quality, though {figure}",)
+
+
+def test_a_modulation_is_computed_once_a_prompt_and_schedule(bundle: Path, pictures: Path) -> None:
+    opened = open_bundle(bundle)
+    pool = RecordingPool(opened)
+    runs = []
+    with Editor(opened, pool) as editor:
+        for prompt, steps in (("a", 4), ("a", 4), ("red", 4), ("red", 3), ("a", 4)):
+            given = request(pictures, steps=steps, prompt=prompt)
+            result = editor.edit(given)
+            runs.append(len(pool.recorded["modulation"].runs))
+            with Editor.open(bundle) as fresh:
+                assert fresh.edit(given).image.tobytes() == result.image.tobytes()
+    assert np.diff(runs, prepend=0).tolist() == [4, 0, 4, 3, 4]

@@ -30,9 +30,8 @@ def inputs(engine: CheckedEngine) -> dict[str, Array]:
 
 
 def velocity(given: Mapping[str, Array], weight: Array) -> Array:
-    means = sum(given[name].mean() for name in ("text_tokens", "reference_tokens", "pooled"))
-    wanted = given["conditioning"][..., :64] @ weight.T + means
-    wanted = wanted + given["guidance"] / 1000 + given["sigma"] / 1000
+    means = given["text_tokens"].mean() + given["reference_tokens"].mean()
+    wanted = given["conditioning"][..., :64] @ weight.T + means + given["modulation"][0, 0]
     result: Array = given["latents"] + given["delta"] * (given["latents"] - wanted)
     return result
 
@@ -81,10 +80,10 @@ def test_refusals(dit: CheckedEngine) -> None:
     with pytest.raises(EngineError, match=r"expected proj\.weight .* got float16\[64, 64\]"):
         dit.bind(WeightSet("w", {"proj.weight": np.zeros((64, 64), np.float16)}))
     dit.bind(random_weights(1))
-    with pytest.raises(EngineError, match="has no input sigmas; it has conditioning"):
-        dit.run(given | {"sigmas": given["sigma"]})
-    with pytest.raises(EngineError, match=r"expected sigma float32\[1\], got float32\[2\]"):
-        dit.run(given | {"sigma": np.zeros(2, np.float32)})
+    with pytest.raises(EngineError, match="has no input deltas; it has conditioning"):
+        dit.run(given | {"deltas": given["delta"]})
+    with pytest.raises(EngineError, match=r"expected delta float32\[1\], got float32\[2\]"):
+        dit.run(given | {"delta": np.zeros(2, np.float32)})
     dit.close()
     dit.close()
     with pytest.raises(EngineError, match="the engine is closed"):

@@ -45,7 +45,7 @@ class Model:
         self.head = RecordingEngine(
             GraphSpec(
                 "dit_head",
-                spec("latents", "sigma", "delta", "previous", "residual"),
+                spec("latents", "modulation", "delta", "previous", "residual"),
                 spec("first", "change", "next_latents"),
             ),
             self._head,
@@ -71,7 +71,8 @@ class Model:
         steps, samples = len(self._changes), len(self._changes[0])
         denoiser = CachedDenoiser(self.head, self.tail, rule, steps)
         latents = np.zeros((samples, 1, 2, 3), np.float32)
-        return denoise(denoiser, {}, latents, sigmas(steps, 2)), denoiser
+        nothing = np.zeros((steps, samples), np.float32)
+        return denoise(denoiser, {}, latents, sigmas(steps, 2), nothing), denoiser
 
 
 def test_a_step_is_skipped_while_its_change_predicts_little() -> None:

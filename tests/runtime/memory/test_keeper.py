@@ -22,14 +22,15 @@ from a2edit.runtime.memory.plans import Keep, MemoryPlan, ladder, peak, peaks
 from a2edit.runtime.request import EditRequest, EditResult
 
 COLOURS = ("red", "plum", "green", "blue", "red")
-GRAPHS = ("vae_encoder", "image_encoder", "text_encoder", "pooled_encoder", "gate", "dit")
+ENCODERS = ("vae_encoder", "image_encoder", "text_encoder", "pooled_encoder")
+GRAPHS = (*ENCODERS, "gate", "modulation", "dit")
 
 
 def requests(pictures: Path) -> list[EditRequest]:
     files: dict[str, Any] = {name: pictures / f"{name}.png" for name in ("image", "mask")}
     files["image"] = pictures / "scene.png"
     return [
-        EditRequest(**files, reference=pictures / f"{colour}.png", prompt="a chair", steps=2)
+        EditRequest(**files, reference=pictures / f"{colour}.png", prompt=f"a {colour}", steps=2)
         for colour in COLOURS
     ]
 
@@ -149,7 +150,7 @@ def test_a_stage_that_runs_out_of_memory_is_begun_again_and_no_other(
     assert warning.startswith("memory ran out to ")
     assert warning.endswith(f"from here on {editor.memory.plan}")
     assert again.warnings == ()
-    usual = [*GRAPHS, "dit", "vae_decoder"]
+    usual = [*ENCODERS, "gate", *["modulation"] * 2, *["dit"] * 2, "vae_decoder"]
     usual.insert(usual.index(graph), graph)
     assert pool.runs[: len(usual)] == usual
 

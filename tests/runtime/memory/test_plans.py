@@ -29,6 +29,7 @@ HELD = {
     "gate": 1 << 14,
     "dit": 1 << 15,
     "vae_decoder": 1 << 16,
+    "modulation": 1 << 17,
 }
 ENCODERS = ("text_encoder", "pooled_encoder", "image_encoder")
 SET, OPENING, RUNNING, WAITING = 1 << 20, 5, 3, 9
@@ -58,6 +59,7 @@ def test_everything_open_takes_the_sum() -> None:
         "load": every + SET,
         "encode": every + SET + RUNNING,
         "gate": every + SET + RUNNING,
+        "modulate": every + SET + RUNNING,
         "denoise": every + SET + RUNNING + WAITING,
         "decode": every + SET + RUNNING,
     }
@@ -81,10 +83,15 @@ def test_sets_that_were_merged_are_there_until_they_are_dropped() -> None:
 @pytest.mark.parametrize(
     ("keep", "encode", "denoise", "decode"),
     [
-        (Keep.NO_ENCODERS, set(HELD), set(HELD) - set(ENCODERS), set(HELD) - set(ENCODERS)),
+        (
+            Keep.NO_ENCODERS,
+            set(HELD) - {"modulation"},
+            set(HELD) - {*ENCODERS, "modulation"},
+            set(HELD) - {*ENCODERS, "modulation"},
+        ),
         (
             Keep.NO_AUTOENCODER,
-            set(HELD) - {"vae_decoder"},
+            set(HELD) - {"vae_decoder", "modulation"},
             {"gate", "dit"},
             {"gate", "dit", "vae_decoder"},
         ),
@@ -121,7 +128,7 @@ def test_plans_come_in_the_order_of_what_is_read_again() -> None:
     assert taken[-1] == min(peak(given, plan) for plan in every)
     # a quarter of the sets for each that is missing; an encoder that is closed, whole
     assert reread(given, MemoryPlan(Keep.EVERYTHING, 3)) == SET / 4
-    closed = sum(HELD[name] for name in ENCODERS)
+    closed = sum(HELD[name] for name in (*ENCODERS, "modulation"))
     assert reread(given, MemoryPlan(Keep.NO_ENCODERS, 4)) == closed
     # with its denoiser a set leaves the GPU
     assert reread(given, MemoryPlan(Keep.ONE_ENGINE, 4)) == sum(HELD.values()) + SET
