@@ -73,7 +73,8 @@ CACHE = {
 }
 CHANGES = {
     "another schema": changed("schema_version", to=2),
-    "a schema that is text": changed("schema_version", to="4"),
+    "the schema before": changed("schema_version", to=4),
+    "a schema that is text": changed("schema_version", to="5"),
     "no schema": lambda c: c.pop("schema_version"),
     "an unknown key": changed("extra", to=1),
     "two unknown keys": lambda c: c.update(z=1, b={"c": 2}),
@@ -92,6 +93,7 @@ CHANGES = {
     "no batch": changed("model", "batch", to=0),
     "a batch of one half": changed("model", "batch", to=0.5),
     "a missing graph": lambda c: c["graphs"].pop("gate"),
+    "a missing graph of modulations": lambda c: c["graphs"].pop("modulation"),
     "a missing tokenizer": lambda c: c["tokenizers"].pop("pooled"),
     "a tokenizer's length": changed("tokenizers", "text", "length", to=None),
     "a missing weight set": lambda c: c["weight_sets"]["fp32"].pop("red"),

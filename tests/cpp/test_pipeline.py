@@ -18,6 +18,8 @@ from a2edit.runtime.manifest import read_manifest
 from a2edit.runtime.prepare import prepare
 from a2edit.runtime.request import EditRequest
 
+STAGES = ["encode", "gate", "modulate", "route", "denoise", "decode"]
+
 
 @contextmanager
 def opened(
@@ -120,7 +122,7 @@ def test_the_same_squares_make_the_same_picture(
             )
             assert said["warnings"] == list(result.warnings)
             assert said["told"] == [[i + 1, result.steps] for i in range(result.steps)]
-            assert said["stages"] == ["encode", "gate", "route", "denoise", "decode"]
+            assert said["stages"] == STAGES
 
 
 def test_the_halves_of_a_denoiser_are_left_alone(
@@ -149,6 +151,22 @@ def test_a_budget_of_one_set_changes_nothing(probe: Any, bundle: Path, pictures:
         for asked in requests(pictures) * 2:
             expected, _ = square(editor, asked)
             np.testing.assert_array_equal(painted(probe, handle, editor, asked)[0], expected)
+
+
+def test_loops_at_the_same_levels_and_at_others(probe: Any, bundle: Path, pictures: Path) -> None:
+    """Modulations are kept from loop to loop, and good for the same prompt and levels only."""
+    asked = requests(pictures)[0]
+    asks = [asked, replace(asked, seed=1), replace(asked, prompt="blue")]
+    asks.append(replace(asks[-1], steps=2))
+    expected = []
+    for request in asks:
+        with Editor.open(bundle) as editor:
+            expected.append(square(editor, request)[0])
+    with Editor.open(bundle) as editor, opened(probe, bundle) as handle:
+        for request, picture in zip(asks, expected, strict=True):
+            pixels, said = painted(probe, handle, editor, request)
+            np.testing.assert_array_equal(pixels, picture)
+            assert said["stages"] == STAGES
 
 
 def test_progress_cancels(probe: Any, bundle: Path, pictures: Path) -> None:

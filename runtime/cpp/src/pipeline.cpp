@@ -19,10 +19,6 @@ Array batched(const std::vector<std::int64_t>& ids) {
   return Array::of(Type::int64, {1, static_cast<std::int64_t>(ids.size())}, ids);
 }
 
-Array single(double value) {
-  return Array::of(Type::float32, {1}, std::vector<float>{static_cast<float>(value)});
-}
-
 Pixels pixels_of(const Array& array) {
   const Shape& shape = array.shape();
   if (array.type() != Type::uint8 || shape.size() != 4 || shape[0] != 1 || shape[3] != 3)
@@ -53,8 +49,8 @@ Pipeline::Pipeline(const std::string& bundle, const PipelineOptions& options)
     : bundle_(open_bundle(bundle)),
       engines_(bundle_, options.device, options.engine),
       routes_(bundle_.manifest, engines_.static_weights(), engines_.merged_weights(),
-              options.routes, [this](const SharedWeights& weights) { engines_.release(weights); }) {
-}
+              options.routes, [this](const SharedWeights& weights) { engines_.release(weights); }),
+      modulations_(bundle_.manifest.sampler.guidance) {}
 
 Painted Pipeline::paint(const Prepared& prepared, const PromptIds& ids, std::uint64_t seed,
                         int steps, const Progress& progress, Clock& clock) {
@@ -65,20 +61,22 @@ Painted Pipeline::paint(const Prepared& prepared, const PromptIds& ids, std::uin
   const Shape shape = {1, rows, columns, model.latent_channels};
 
   Arrays tokens = clock("encode", [&] { return encode(prepared, ids); });
+  const Array pooled = tokens.at("pooled");
+  tokens.erase("pooled");
   const std::vector<float> gate_weights = clock("gate", [&] {
-    Arrays asked = tokens;
-    asked.erase("pooled");
-    return floats_of(engines_.get("gate").run(asked).at("gate_weights"));
+    return floats_of(engines_.get("gate").run(tokens).at("gate_weights"));
+  });
+  const std::vector<float> levels = sigmas(steps, rows * columns, sampler.shift);
+  const std::vector<Array>& modulation = clock("modulate", [&]() -> const std::vector<Array>& {
+    return modulations_.of(engines_.get("modulation"), pooled, levels);
   });
   const RoutePlan plan = clock("route", [&] { return routes_.plan(gate_weights); });
   Engine& dit = clock("route", [&]() -> Engine& {
     return engines_.denoiser(routes_.supply(plan));
   });
   Arrays latents = clock("denoise", [&] {
-    const std::vector<float> levels = sigmas(steps, rows * columns, sampler.shift);
     tokens["latents"] = Array::of(Type::float32, shape, noise(seed, item_count(shape)));
-    tokens["guidance"] = single(sampler.guidance);
-    return denoise(dit, std::move(tokens), levels, progress);
+    return denoise(dit, std::move(tokens), levels, modulation, progress);
   });
   Pixels pixels = clock("decode", [&] {
     return pixels_of(engines_.get("vae_decoder").run(latents).at("pixels"));
@@ -98,12 +96,13 @@ Arrays Pipeline::encode(const Prepared& prepared, const PromptIds& ids) {
 
 // Euler steps from the latents at levels[0] to the last level.
 Arrays Pipeline::denoise(Engine& engine, Arrays inputs, const std::vector<float>& levels,
-                         const Progress& progress) {
+                         const std::vector<Array>& modulation, const Progress& progress) {
   const int steps = static_cast<int>(levels.size()) - 1;
   for (int step = 0; step < steps; ++step) {
     const auto at = static_cast<std::size_t>(step);
-    inputs["sigma"] = single(static_cast<double>(levels[at]));
-    inputs["delta"] = single(static_cast<double>(levels[at + 1] - levels[at]));
+    const std::vector<float> delta = {levels[at + 1] - levels[at]};
+    inputs["modulation"] = modulation[at];
+    inputs["delta"] = Array::of(Type::float32, {1}, delta);
     inputs["latents"] = engine.run(inputs).at("next_latents");
     if (progress && !progress(step + 1, steps))
       throw Error(ErrorKind::cancelled, "the edit was cancelled after " + std::to_string(step + 1) +

@@ -1,5 +1,5 @@
-// The model's part of an edit: encode, ask the gate, choose weights, denoise, decode (the stages of
-// runtime/editor.py between prepare and compose).
+// The model's part of an edit: encode, ask the gate, modulate, choose weights, denoise, decode (the
+// stages of runtime/editor.py between prepare and compose).
 #pragma once
 
 #include <chrono>
@@ -11,6 +11,7 @@
 #include "src/core/bundle.hpp"
 #include "src/core/routing.hpp"
 #include "src/engines/pool.hpp"
+#include "src/modulation.hpp"
 #include "src/pictures/picture.hpp"
 
 namespace a2edit {
@@ -85,12 +86,13 @@ class Pipeline {
  private:
   Arrays encode(const Prepared& prepared, const PromptIds& ids);
   Arrays denoise(Engine& engine, Arrays inputs, const std::vector<float>& levels,
-                 const Progress& progress);
+                 const std::vector<Array>& modulation, const Progress& progress);
   std::vector<std::string> warnings(const RoutePlan& plan) const;
 
   Bundle bundle_;
   EnginePool engines_;
   RouteStore routes_;
+  Modulations modulations_;
 };
 
 }  // namespace a2edit

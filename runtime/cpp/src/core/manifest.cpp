@@ -18,8 +18,8 @@ namespace {
 
 // What an edit cannot do without.
 const std::vector<std::string> needed_graphs = {
-    "vae_encoder", "text_encoder", "pooled_encoder", "image_encoder",
-    "gate",        "dit",          "vae_decoder",
+    "vae_encoder", "text_encoder", "pooled_encoder", "image_encoder", "gate",
+    "modulation",  "dit",          "vae_decoder",
 };
 const std::vector<std::string> needed_tokenizers = {"text", "pooled"};
 

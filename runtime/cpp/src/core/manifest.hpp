@@ -17,7 +17,7 @@
 
 namespace a2edit {
 
-constexpr int schema_version = 4;
+constexpr int schema_version = 5;
 constexpr const char* manifest_name = "manifest.json";
 // The denoiser in two, for a step cache of this kind: only bundles that were built for it have them.
 constexpr const char* cache_kind = "first-block";
