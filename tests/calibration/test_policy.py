@@ -11,6 +11,7 @@ from a2edit.calibration.policy import (
     DECODER,
     DENOISER,
     GATE,
+    MODULATION,
     PRESETS,
     TEXT,
     TOLERANCE,
@@ -35,10 +36,10 @@ DENOISERS: dict[str, tuple[Precision, Precision, Precision]] = {
     "sm121": ("bf16", "fp8", "fp8"),
 }
 VARIANTS: dict[str, tuple[str, str, str]] = {
-    "cpu": ("fp32", "int8", "int8-w8"),
-    "sm75": ("fp32", "int8", "int8-w8"),
-    **dict.fromkeys(("sm80", "sm86"), ("bf16", "int8-bf16", "int8-bf16-w8")),
-    **dict.fromkeys(("sm89", "sm90", "sm120", "sm121"), ("bf16", "fp8-bf16", "fp8-bf16-w8")),
+    "cpu": ("fp32", "int8", "int8"),
+    "sm75": ("fp32", "int8", "int8"),
+    **dict.fromkeys(("sm80", "sm86"), ("bf16", "int8-bf16", "int8-bf16")),
+    **dict.fromkeys(("sm89", "sm90", "sm120", "sm121"), ("bf16", "fp8-bf16", "fp8-bf16")),
 }
 
 
@@ -57,7 +58,7 @@ def test_the_denoiser(target: str, preset: Preset) -> None:
     assert policy.variant == VARIANTS[target][place]
     assert policy.quantised == (preset != "lossless")
     assert policy.kind == (precision if policy.quantised else None)
-    assert policy.weight_only == small
+    assert not policy.weight_only
     # A CPU's engine rounds to bf16 by itself; sm75 has none.
     assert policy.rest == ("fp32" if target in {"cpu", "sm75"} else "bf16")
     own = 0 if precision == policy.rest == "bf16" else TOLERANCE[precision]
@@ -76,7 +77,7 @@ def test_the_other_graphs(target: str, preset: Preset, graph: str) -> None:
     wide = target not in {"cpu", "sm75"} and graph != GATE
     assert policy.precision == policy.rest == ("bf16" if wide else "fp32")
     assert not policy.quantised
-    assert policy.weight_only == (preset == "small" and graph == TEXT)
+    assert policy.weight_only == (preset == "small" and graph in {TEXT, MODULATION})
     table = BYTES_TOLERANCE if graph == DECODER else TOLERANCE
     allowed = np.hypot(table[policy.precision], policy.weight_only * WEIGHT_ONLY_TOLERANCE)
     assert policy.tolerance == pytest.approx(allowed, rel=0.05)

@@ -18,7 +18,7 @@ from a2edit.runtime.manifest import read_manifest
 from a2edit.runtime.prepare import prepare
 from a2edit.runtime.request import EditRequest
 
-STAGES = ["encode", "gate", "modulate", "route", "denoise", "decode"]
+STAGES = ["encode", "gate", "route", "modulate", "denoise", "decode"]
 
 
 @contextmanager

@@ -263,16 +263,18 @@ def test_8_bit_weights_are_the_modulations_and_t5s_linears(graphs: Graphs) -> No
 
 
 def test_8_bit_weights_need_their_file(graphs: Graphs, tmp_path: Path) -> None:
-    model = graphs.model("dit", graph_policy("dit", TARGETS["cpu"], "fp32", small=True))
+    policy = graph_policy("modulation", TARGETS["cpu"], "fp32", small=True)
+    model = graphs.model("modulation", policy)
     with pytest.raises(EngineError, match=r"norm1.linear.weight.int8 is not in shared.safetensors"):
-        save_onnx(model, places(graphs.folder / SHARED_FILE), tmp_path / "dit.onnx")
+        save_onnx(model, places(graphs.folder / SHARED_FILE), tmp_path / "modulation.onnx")
 
 
 # Beside the bundles of test_gpu_targets.py.
 PLANS: list[tuple[str, str, Precision, bool]] = [
     ("dit", "sm80", "bf16", False),
     ("text_encoder", "sm80", "bf16", True),
-    ("dit", "sm80", "int8", True),
+    ("modulation", "sm80", "int8", True),
+    ("dit", "sm80", "int8", False),
 ]
 
 

@@ -66,11 +66,11 @@ Painted Pipeline::paint(const Prepared& prepared, const PromptIds& ids, std::uin
   const std::vector<float> gate_weights = clock("gate", [&] {
     return floats_of(engines_.get("gate").run(tokens).at("gate_weights"));
   });
+  const RoutePlan plan = clock("route", [&] { return routes_.plan(gate_weights); });
   const std::vector<float> levels = sigmas(steps, rows * columns, sampler.shift);
   const std::vector<Array>& modulation = clock("modulate", [&]() -> const std::vector<Array>& {
     return modulations_.of(engines_.get("modulation"), pooled, levels);
   });
-  const RoutePlan plan = clock("route", [&] { return routes_.plan(gate_weights); });
   Engine& dit = clock("route", [&]() -> Engine& {
     return engines_.denoiser(routes_.supply(plan));
   });

@@ -1,4 +1,4 @@
-// The model's part of an edit: encode, ask the gate, modulate, choose weights, denoise, decode (the
+// The model's part of an edit: encode, ask the gate, choose weights, modulate, denoise, decode (the
 // stages of runtime/editor.py between prepare and compose).
 #pragma once
 

@@ -194,7 +194,7 @@ A2EDIT_API A2EDIT_CHECKED a2edit_error* a2edit_editor_edit(a2edit_editor* editor
 A2EDIT_API void a2edit_result_free(a2edit_result* result); /* NULL is nothing */
 
 typedef struct a2edit_timing {
-  const char* stage; /* "load", "prepare", "encode", "gate", "modulate", "route", "denoise",
+  const char* stage; /* "load", "prepare", "encode", "gate", "route", "modulate", "denoise",
                         "decode", "compose" */
   double seconds;    /* of work; waiting for other threads' edits is not in it */
 } a2edit_timing;
