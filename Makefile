@@ -80,7 +80,7 @@ ship: cpp ## one folder that edits without Python, build/ship: C++ host, OpenVIN
 	@du -sh build/ship
 
 test: setup cpp-setup ## the tests, of the C++ host too
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 check: setup ## what CI checks before the tests: lint, format, types, import order
 	$(BIN)/ruff check .

@@ -1,5 +1,7 @@
 """What holds for every test."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -13,8 +15,22 @@ settings.register_profile("patient", deadline=None, max_examples=60)
 settings.load_profile("patient")
 
 
+# Folders whose tests share a bundle, a model or a compiled host that is made once: they stay together
+# where tests run in several processes.
+TOGETHER = ("acceptance", "cpp", "export", "model", "runtime", "training")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked `gpu` are skipped, each by its name, where there is no GPU to run on."""
+    """Say which tests share a process, and skip those that need a GPU where there is none."""
+    for item in items:
+        place = item.path.relative_to(Path(__file__).parent)
+        group = place.parts[0] if place.parts[0] in TOGETHER else str(place)
+        item.add_marker(pytest.mark.xdist_group(group))
+    _skip_gpu_tests(items)
+
+
+def _skip_gpu_tests(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu`, each by its name."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
