@@ -3,7 +3,7 @@
 And whether a threshold holds: in edits that nobody times, the tail runs in skipped steps too.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,9 +107,9 @@ class WatchedDenoiser(CachedDenoiser):
 
     errors: list[float]
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], unchanged: Collection[str] = ()) -> dict[str, Array]:
         kept, skipped = dict(self._kept), self.skipped
-        made = super().run(inputs)
+        made = super().run(inputs, unchanged)
         if self.skipped > skipped:
             found = self._head.run({**inputs, **kept})
             step, latents = self._whole({**inputs, **found})["next_latents"], inputs["latents"]

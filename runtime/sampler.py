@@ -4,7 +4,7 @@ The first two are repeated by hosts in other languages, so every constant and ro
 out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -130,8 +130,8 @@ class Denoiser(Protocol):
     @property
     def spec(self) -> GraphSpec: ...
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The output `next_latents` from the inputs of `dit`."""
+    def run(self, inputs: Mapping[str, Array], unchanged: Collection[str] = ()) -> dict[str, Array]:
+        """The output `next_latents` from the inputs of `dit`; `unchanged` as of an engine."""
         ...
 
 
@@ -156,6 +156,7 @@ def denoise(
     for step in range(len(levels) - 1):
         delta = np.repeat(levels[step + 1] - levels[step], len(latents))
         state = {"latents": latents, "modulation": modulation[step], "delta": delta}
-        latents = denoiser.run({**context, **state})["next_latents"]
+        unchanged = context if step else ()
+        latents = denoiser.run({**context, **state}, unchanged)["next_latents"]
         each(step + 1)
     return latents

@@ -7,7 +7,7 @@ such a change costs: the relative error of the velocity is at most `slope` times
 steps of its calibration. A threshold bounds that error. All arithmetic is in the graphs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -125,13 +125,13 @@ class CachedDenoiser:
         inputs = tuple(part for part in spec.inputs if part not in self._states)
         return GraphSpec(spec.name, inputs, spec.outputs)
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The next latents; inputs as of the graph `dit`."""
+    def run(self, inputs: Mapping[str, Array], unchanged: Collection[str] = ()) -> dict[str, Array]:
+        """The next latents; inputs as of the graph `dit`, and `unchanged` as of an engine."""
         step = self.steps_done % self._steps
         if step == 0:
             shape = inputs["latents"].shape[:-1]
             self._kept = {spec.name: _zeros(spec, shape) for spec in self._states}
-        found = self._head.run({**inputs, **self._kept})
+        found = self._head.run({**inputs, **self._kept}, unchanged)
         inner = 0 < step < self._steps - 1
         self.steps_done += 1
         if (

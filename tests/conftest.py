@@ -15,8 +15,8 @@ settings.register_profile("patient", deadline=None, max_examples=60)
 settings.load_profile("patient")
 
 
-# Folders whose tests share a bundle, a model or a compiled host that is made once: they stay together
-# where tests run in several processes.
+# Folders whose tests share a bundle, a model or a compiled host that is made once: they stay
+# together where tests run in several processes.
 TOGETHER = ("acceptance", "cpp", "export", "model", "runtime", "training")
 
 

@@ -5,7 +5,7 @@ judged raw: composed, it is perfect by construction.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -53,8 +53,8 @@ class _Recording(TimedEngine):
 
     last: dict[str, Array] | None = None
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        self.last = super().run(inputs)
+    def run(self, inputs: Mapping[str, Array], unchanged: Collection[str] = ()) -> dict[str, Array]:
+        self.last = super().run(inputs, unchanged)
         return self.last
 
 

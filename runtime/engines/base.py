@@ -6,7 +6,7 @@ alive, and returns arrays that nothing writes to again.
 
 import mmap
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 from types import TracebackType
@@ -134,8 +134,11 @@ class Engine(Protocol):
         """Let go of the bound weights, so that their memory can be freed."""
         ...
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute every output from every input of `spec`; the results are fresh arrays."""
+    def run(self, inputs: Mapping[str, Array], unchanged: Collection[str] = ()) -> dict[str, Array]:
+        """Compute every output from every input of `spec`; the results are fresh arrays.
+
+        Inputs named in `unchanged` have the values of the last run: a device has them already.
+        """
         ...
 
     def close(self) -> None:
@@ -167,6 +170,7 @@ class CheckedEngine(ABC):
         self._bound: WeightSet | None = None
         self._parameters: dict[str, Array] = {}
         self._open = True
+        self._unchanged: frozenset[str] = frozenset()  # inputs that the last run had, too
         self.workspace: int | None = None
 
     @property
@@ -204,7 +208,7 @@ class CheckedEngine(ABC):
             self._bound = None
             self._unbind()
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], unchanged: Collection[str] = ()) -> dict[str, Array]:
         self._check_open()
         if self.spec.weights and self._bound is None:
             raise EngineError(f"graph {self.spec.name!r} runs on routed weights: bind a set first")
@@ -217,6 +221,7 @@ class CheckedEngine(ABC):
                 f"it has {', '.join(sorted(known))}"
             )
         where = f"the inputs of {self.spec.name!r}"
+        self._unchanged = frozenset(unchanged)
         return self._run({spec.name: _checked(spec, inputs, where) for spec in self.spec.inputs})
 
     def close(self) -> None:

@@ -87,9 +87,9 @@ class Package:
 class InductorEngine(CheckedEngine):
     """One loaded package.
 
-    On the processor it reads the caller's arrays where they lie. On a GPU inputs are copied at
-    every run and weight sets once, for as long as their arrays live; from the second run after a
-    bind on, the step is replayed as a CUDA graph while inputs keep their shapes.
+    On the processor it reads the caller's arrays where they lie. On a GPU inputs are copied when
+    they change, once the step is replayed as a CUDA graph, which it is from the second run after a
+    bind on while inputs keep their shapes; weight sets once, for as long as their arrays live.
 
     Parameters that the package takes in another type than the bundle stores are converted when
     they are fed, once.
@@ -156,7 +156,10 @@ class InductorEngine(CheckedEngine):
             self._step = self._captured(on_device)
             if self._step is None:
                 return list(self._call(self._ordered(on_device)))
-        return self._step.replay(given)
+            return self._step.replay(given)
+        return self._step.replay(
+            {name: it for name, it in given.items() if name not in self._unchanged}
+        )
 
     def _captured(self, inputs: dict[str, Any]) -> "_CapturedRun | None":
         call = self._call

@@ -82,10 +82,10 @@ def message_log(trt: Any) -> Any:
 class TensorRtEngine(CheckedEngine):
     """One execution context, its device buffers and its stream.
 
-    Inputs are copied to the GPU at every run and outputs back. Weight sets are copied once, and
-    stay there for as long as their arrays live: binding such a set again sets addresses only.
-    From the second run after a bind on, the step is replayed as a CUDA graph, for as long as inputs
-    have the same shapes.
+    Inputs are copied to the GPU when they change, and outputs back at every run. Weight sets are
+    copied once, and stay there for as long as their arrays live: binding such a set again sets
+    addresses only. From the second run after a bind on, the step is replayed as a CUDA graph, for
+    as long as inputs have the same shapes.
     """
 
     def __init__(self, spec: GraphSpec, engine: Any, messages: Any) -> None:
@@ -105,6 +105,7 @@ class TensorRtEngine(CheckedEngine):
             )
         self._buffers: dict[str, DeviceBuffer] = {}
         self._shapes: Shapes = {}  # of the inputs, in force
+        self._filled = False  # whether their buffers have what the last run read
         self._outputs: Shapes = {}
         self._profile = 0  # in force from the start
         self._ran = False  # since the last bind
@@ -118,7 +119,7 @@ class TensorRtEngine(CheckedEngine):
         if shapes == self._shapes:
             return
         self._forget_step()
-        self._shapes = {}
+        self._shapes, self._filled = {}, False
         profile = _fitting_profile(self.spec, shapes, self._engine)
         if profile != self._profile:
             done = self._context.set_optimization_profile_async(profile, self._stream.handle)
@@ -164,8 +165,11 @@ class TensorRtEngine(CheckedEngine):
 
     def _run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         self._take({name: array.shape for name, array in inputs.items()})
+        kept = self._unchanged if self._filled else frozenset()
+        self._filled = False
         for name, array in inputs.items():
-            self._stream.upload(array, self._buffers[name])
+            if name not in kept:
+                self._stream.upload(array, self._buffers[name])
         self._step()
         outputs = {
             part.name: np.empty(self._outputs[part.name], numpy_name(part.dtype))
@@ -174,6 +178,7 @@ class TensorRtEngine(CheckedEngine):
         for name, array in outputs.items():
             self._stream.download(self._buffers[name], array)
         self._stream.wait()
+        self._filled = True
         return outputs
 
     def _close(self) -> None:

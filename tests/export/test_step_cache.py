@@ -127,9 +127,9 @@ def test_a_skipped_step_has_the_error_that_its_slope_foretells(
     guidance = np.full(1, source.config.guidance, np.float32)
 
     class Watched(CachedDenoiser):
-        def run(self, inputs):  # type: ignore[no-untyped-def]
+        def run(self, inputs, unchanged=()):  # type: ignore[no-untyped-def]
             kept, place = dict(self._kept), self.steps_done
-            whole = super().run(inputs)
+            whole = super().run(inputs, unchanged)
             if 0 < place < STEPS - 1:
                 head = self._head.run({**inputs, **kept})
                 velocity = whole["next_latents"] - inputs["latents"]

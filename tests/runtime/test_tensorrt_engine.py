@@ -215,6 +215,21 @@ def test_every_run_follows_the_bound_set_captured_or_not(
     assert host.uploads == 2 + 9
 
 
+def test_an_input_that_is_as_it_was_is_not_copied_again(
+    host: HostCuda, engine: tensorrt.TensorRtEngine
+) -> None:
+    engine.bind(weight_set(2))
+    nothing = np.full(4, np.nan, np.float32)  # not looked at
+    engine.run({"x": X}, unchanged=["x"])  # the first run has none before it
+    for _ in range(3):
+        np.testing.assert_array_equal(engine.run({"x": nothing}, unchanged=["x"])["y"], 2 * X)
+    assert host.uploads == 1 + 1
+    engine.bind(weight_set(3))
+    np.testing.assert_array_equal(engine.run({"x": nothing}, unchanged=["x"])["y"], 3 * X)
+    np.testing.assert_array_equal(engine.run({"x": X + 1})["y"], 3 * (X + 1))
+    assert host.uploads == 2 + 2
+
+
 def test_what_is_taken_of_the_gpu_can_be_asked(
     host: HostCuda, engine: tensorrt.TensorRtEngine
 ) -> None:

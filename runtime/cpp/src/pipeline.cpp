@@ -98,12 +98,14 @@ Arrays Pipeline::encode(const Prepared& prepared, const PromptIds& ids) {
 Arrays Pipeline::denoise(Engine& engine, Arrays inputs, const std::vector<float>& levels,
                          const std::vector<Array>& modulation, const Progress& progress) {
   const int steps = static_cast<int>(levels.size()) - 1;
+  InputNames unchanged;
   for (int step = 0; step < steps; ++step) {
     const auto at = static_cast<std::size_t>(step);
     const std::vector<float> delta = {levels[at + 1] - levels[at]};
     inputs["modulation"] = modulation[at];
     inputs["delta"] = Array::of(Type::float32, {1}, delta);
-    inputs["latents"] = engine.run(inputs).at("next_latents");
+    inputs["latents"] = engine.run(inputs, unchanged).at("next_latents");
+    unchanged = {"conditioning", "reference_tokens", "text_tokens"};
     if (progress && !progress(step + 1, steps))
       throw Error(ErrorKind::cancelled, "the edit was cancelled after " + std::to_string(step + 1) +
                                             " of " + std::to_string(steps) + " steps");

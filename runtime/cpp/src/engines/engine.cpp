@@ -61,7 +61,7 @@ void Engine::unbind() {
   unbind_arrays();
 }
 
-Arrays Engine::run(const Arrays& inputs) {
+Arrays Engine::run(const Arrays& inputs, const InputNames& unchanged) {
   if (!spec_.weights.empty() && !bound_)
     fail_engine("graph " + repr(spec_.name) + " runs on routed weights: bind a set first");
   if (!spec_.parameters.empty() && parameters_.empty())
@@ -74,6 +74,7 @@ Arrays Engine::run(const Arrays& inputs) {
   if (!unknown.empty())
     fail_engine("graph " + repr(spec_.name) + " has no input " + joined(unknown) + "; it has " +
                 names_of(wanted));
+  unchanged_ = unchanged;
   return run_arrays(all_checked(spec_.inputs, inputs, "the inputs of " + repr(spec_.name)));
 }
 

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +19,8 @@ struct GraphSpec {
   std::string name;
   std::vector<TensorSpec> inputs, outputs, weights, parameters;
 };
+
+using InputNames = std::set<std::string>;
 
 // A graph compiled for a device. Public functions check, private ones work. One thread at a time.
 // It keeps the arrays that are bound to it alive, and returns arrays that nothing writes to again.
@@ -39,14 +42,17 @@ class Engine {
   // Let go of the bound weights, so that their memory can be freed; nothing if none are.
   void unbind();
 
-  // Compute every output from every input; the results are fresh arrays. Throws an engine Error.
-  Arrays run(const Arrays& inputs);
+  // Compute every output from every input; the results are fresh arrays. Inputs named in
+  // `unchanged` have the values of the last run: a device has them already. Throws an engine Error.
+  Arrays run(const Arrays& inputs, const InputNames& unchanged = {});
 
   // What the caller of an edit should know, such as a fast way that is not there; each once.
   const std::vector<std::string>& warnings() const { return warnings_; }
 
  protected:
   void warn(std::string text) { warnings_.push_back(std::move(text)); }
+  // Of this run.
+  bool is_unchanged(const std::string& input) const { return unchanged_.count(input) != 0; }
 
  private:
   virtual void bind_arrays(const Arrays& arrays) = 0;
@@ -56,6 +62,7 @@ class Engine {
   GraphSpec spec_;
   SharedWeights bound_;
   Arrays parameters_;
+  InputNames unchanged_;
   std::vector<std::string> warnings_;
 };
 

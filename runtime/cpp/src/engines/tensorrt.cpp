@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <utility>
 
 #include "src/core/error.hpp"
 #include "src/core/repr.hpp"
@@ -62,6 +63,7 @@ class TensorRtEngine : public Engine {
     if (shapes == shapes_) return;
     forget_step();
     shapes_.clear();
+    filled_ = false;
     const int profile = fitting_profile(spec(), shapes, *plan_);
     if (profile != profile_) {
       set("profile " + std::to_string(profile), context_->set_profile(profile, stream_.handle()));
@@ -118,13 +120,16 @@ class TensorRtEngine : public Engine {
     Shapes shapes;
     for (const auto& [name, array] : inputs) shapes[name] = array.shape();
     take(std::move(shapes));
-    for (const auto& [name, array] : inputs) stream_.upload(array, *buffers_.at(name));
+    const bool filled = std::exchange(filled_, false);
+    for (const auto& [name, array] : inputs)
+      if (!filled || !is_unchanged(name)) stream_.upload(array, *buffers_.at(name));
     step();
     Arrays outputs;
     for (const TensorSpec& part : spec().outputs)
       outputs[part.name] = Array(part.type, outputs_.at(part.name));
     for (auto& [name, array] : outputs) stream_.download(*buffers_.at(name), array);
     stream_.wait();
+    filled_ = true;
     return outputs;
   }
 
@@ -180,6 +185,7 @@ class TensorRtEngine : public Engine {
   std::map<std::string, DeviceCopy> weights_;
   std::map<std::string, std::unique_ptr<DeviceBuffer>> buffers_;
   Shapes shapes_;  // of the inputs, in force
+  bool filled_ = false;  // whether their buffers have what the last run read
   Shapes outputs_;
   int profile_ = 0;   // in force from the start
   bool ran_ = false;  // since the last bind
