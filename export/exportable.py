@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -72,7 +73,9 @@ class _RotaryTables(nn.Module):
 def exportable(graph: GraphModule, examples: Sequence[Tensor]) -> Iterator[None]:
     """The graph with the pieces swapped that do not export exactly; undone at the end."""
     # the examples are of the largest size: no row or column of tokens lies further out
-    positions = max(max(it.shape[1:3], default=0) for it in examples)
+    given = zip(graph.input_names, examples, strict=False)  # behind them, weights
+    sides = [it.shape[1:3] for name, it in given if name in graph.picture_dims]
+    positions = max(itertools.chain(*sides), default=0)
     swapped = [
         (parent, name, child)
         for parent in graph.modules()

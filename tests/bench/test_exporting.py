@@ -12,7 +12,7 @@ from a2edit.bench.exporting import ExportCost, export_graph, full_size, measure_
 # Far below one copy of the weights in any precision: the denoiser's alone are 24 GB in bf16.
 PEAK_MB = 6000
 # Parameters, as published.
-FLUX, T5 = 11_902_391_360, 4_762_310_656
+FLUX, MODULATION, T5 = 11_902_391_360, 3_247_448_064, 4_762_310_656
 # Of the 418 routed weights: in a double block eight of 3072² and four of 3072 · 12288, in a single
 # block three of 3072², 3072 · 12288 and (3072 + 12288) · 3072.
 ROUTED = 19 * (8 + 4 * 4) * 3072**2 + 38 * (3 + 4 + 5) * 3072**2
@@ -25,12 +25,16 @@ def _check_size(cost: ExportCost) -> None:
 
 
 @pytest.mark.slow
-def test_the_denoiser_takes_418_routed_weights() -> None:
+def test_the_denoiser_takes_418_routed_weights(tmp_path: Path) -> None:
     cost = measure_export("flux-fill", "redux", "dit")
     _check_size(cost)
     assert cost.peak < PEAK_MB
-    assert cost.inputs == 8 + 418
-    assert cost.parameter_bytes == 2 * (FLUX - ROUTED)
+    assert cost.inputs == 6 + 418
+    apart = export_graph(full_size("flux-fill", "redux"), "modulation", tmp_path)
+    _check_size(apart)
+    assert apart.inputs == 3
+    assert apart.parameter_bytes > 2 * MODULATION
+    assert cost.parameter_bytes + apart.parameter_bytes == 2 * (FLUX - ROUTED)
     # cos and sin of 4,096 image, 512 text and 729 reference tokens, fp32: real, not fake.
     assert cost.constant_bytes > 2 * 4 * 5337 * 64
     assert 5000 < cost.nodes < 8000

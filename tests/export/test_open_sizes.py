@@ -12,6 +12,7 @@ import torch
 
 from a2edit.export.build import build
 from a2edit.export.chain import Silent
+from a2edit.export.compile.openvino import processor
 from a2edit.export.edge import graph_spec
 from a2edit.export.held_out import BUNDLED_SAMPLES, read_held_out
 from a2edit.export.onnx_export import onnx_from_module
@@ -47,7 +48,11 @@ def opened_settings(
 
 @pytest.fixture(scope="module")
 def opened(opened_settings: BuildSettings) -> Bundle:
-    with tiny_is_large():
+    with tiny_is_large(), pytest.MonkeyPatch.context() as patched:
+        # onnxruntime is to run the processor's engines, too
+        name, capabilities = processor()
+        fp32 = name, tuple(it for it in capabilities if it != "BF16")
+        patched.setattr("a2edit.export.targets.openvino.processor", lambda: fp32)
         build(opened_settings, Silent())
     return open_bundle(opened_settings.out)
 

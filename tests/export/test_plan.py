@@ -155,9 +155,9 @@ def test_targets_share_graphs_and_sets_and_baked_engines_hold_them(
 ) -> None:
     two = plan_build(tiny_settings(tmp_path / "new", precision="auto", target="sm80,sm86"))
     kinds = [item.kind for item in two.items]
-    assert kinds.count("graph") == 7
+    assert kinds.count("graph") == 8
     assert kinds.count("weights") == 1
-    assert kinds.count("engine") == 14
+    assert kinds.count("engine") == 16
     inputs = plan_build(tiny_settings(tmp_path / "new"))
     baked = plan_build(tiny_settings(tmp_path / "new", materialise="baked", routes_only=True))
     (one,), (own,) = (
@@ -174,6 +174,6 @@ def test_a_dry_run_prints_and_builds_nothing(checkpoint_folder: Path, tmp_path: 
     options = ["--model", str(checkpoint_folder), "--out", str(out), "--routes", "2"]
     result = CliRunner().invoke(main, ["engines", *options, "--dry-run", "--target", "cpu,sm89"])
     assert result.exit_code == 0, result.output
-    for said in ("sm89", "fp8-bf16", "up to 2 routes, 14 engines", "each further job of --jobs"):
+    for said in ("sm89", "fp8-bf16", "up to 2 routes, 16 engines", "each further job of --jobs"):
         assert said in result.output
     assert not out.parent.exists()

@@ -58,6 +58,9 @@ class Graphs:
         inputs = self.modules["dit"].example_inputs()
         self.inputs = dict(zip(self.modules["dit"].input_names, inputs, strict=True))
         self.inputs["delta"] = torch.ones(1)  # so that the step is x + v
+        modulation = self.modules["modulation"]
+        with torch.no_grad():
+            self.inputs["modulation"] = modulation(*modulation.example_inputs())
         self.truth, self.peaks = self._denoised()
 
     def model(self, name: str, policy: GraphPolicy) -> ir.Model:
@@ -158,10 +161,11 @@ def test_bytes_are_only_cast(graphs: Graphs, name: str) -> None:
 
 
 def test_sinusoids_statistics_tables_and_the_step_stay_fp32(graphs: Graphs) -> None:
-    model = graphs.model("dit", policy_of("dit", "sm80", "bf16"))
     types: dict[str, set[str]] = {}
-    for node in model.graph:
-        types.setdefault(node.op_type, set()).add(str(node.outputs[0].dtype))
+    for name in ("modulation", "dit"):
+        model = graphs.model(name, policy_of(name, "sm80", "bf16"))
+        for node in model.graph:
+            types.setdefault(node.op_type, set()).add(str(node.outputs[0].dtype))
     for kind in ("Sin", "Cos", "Pow", "ReduceMean", "Sqrt", "Reciprocal"):
         assert types[kind] == {"FLOAT"}, kind
     for kind in ("Softmax", "LayerNormalization", "Gelu", "Concat"):

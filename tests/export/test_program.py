@@ -87,6 +87,7 @@ class Exports:
         found = dict(zip(graph.input_names, graph.example_inputs(), strict=True))
         if name == "dit":
             found["delta"] = torch.ones(1)  # so that the step is x + v
+            found["modulation"] = torch.from_numpy(self.truth("modulation"))
         return found
 
     def truth(self, name: str) -> np.ndarray:
@@ -317,7 +318,9 @@ def test_open_sizes_and_batches_stay_open_in_a_program(exports: Exports, variant
     for batch, size in ((1, 32), (2, 48), (2, 32)):
         inputs = dict(zip(graph.input_names, graph.example_inputs(batch, size), strict=True))
         inputs["delta"] = torch.ones(batch)
+        modulation = exports.source.graphs["modulation"]
         with torch.no_grad():
+            inputs["modulation"] = modulation(*modulation.example_inputs(batch))
             truth = torch.func.functional_call(graph, state, tuple(inputs.values()))
         latents = inputs["latents"].numpy()
         found = exports.fed(program, inputs) - latents

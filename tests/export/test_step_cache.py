@@ -272,7 +272,7 @@ def test_every_target_at_open_sizes_in_8_bits(
         for graph in variants.values():
             edge = {spec.name: spec.shape for spec in (*graph.inputs, *graph.outputs)}
             assert edge["hidden"][:3] == edge["next_latents"][:3] == (-1, -1, -1)
-            assert edge["context"][0] == edge["temb"][0] == -1
+            assert edge["context"][0] == edge["modulation"][0] == -1
     random = np.random.default_rng(0)
     pictures = [random.integers(0, 256, (60, 60, 3), np.uint8) for _ in range(3)]
     requests = [
