@@ -74,7 +74,7 @@ def test_a_plan(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
     rows = _rows(tmp_path, "dit-sm80")
     assert rows["dit-sm80, plan (int8-bf16)"] > 0
-    assert rows["dit-sm80, plan, size"] > rows["dit-sm80, parameters outside"] > 3
+    assert rows["dit-sm80, plan, size"] > rows["dit-sm80, parameters outside"] > 0.3
 
 
 def test_what_it_would_take_is_known_before(

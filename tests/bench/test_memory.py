@@ -12,7 +12,8 @@ from a2edit.bench.rows import Setup
 from a2edit.runtime.memory.costs import Footprint
 from a2edit.runtime.memory.plans import Keep, Load, MemoryPlan, ladder, peak
 
-STEPS = ("vae_encoder", "image_encoder", "text_encoder", "pooled_encoder", "gate")
+ENCODERS = ("vae_encoder", "image_encoder", "text_encoder", "pooled_encoder")
+STEPS = (*ENCODERS, "gate", "modulation")
 
 
 @pytest.fixture
