@@ -77,7 +77,7 @@ class Editor:
             name: PromptTokenizer(bundle.path(entry.file), entry.length, entry.pad_id)
             for name, entry in manifest.tokenizers.items()
         }
-        self._modulated: tuple[bytes, Array] | None = None  # the last loop's, by what it is of
+        self._modulated: tuple[tuple[bytes, bytes], Array] | None = None  # the last loop's
         self._log = RouteLog(route_log, manifest.model.checkpoint_hash) if route_log else None
 
     @classmethod
@@ -297,7 +297,7 @@ class Editor:
 
     def _modulation(self, pooled: Array, levels: NDArray[np.float32]) -> Array:
         """Of a loop, fp32 [steps, B, M]; the last one's while prompt and schedule are the same."""
-        key = pooled.tobytes() + levels.tobytes()
+        key = pooled.tobytes(), levels.tobytes()
         if self._modulated is None or self._modulated[0] != key:
             guidance = np.full(len(pooled), self.bundle.manifest.sampler.guidance, np.float32)
             self._modulated = None
