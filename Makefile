@@ -80,7 +80,8 @@ ship: cpp ## one folder that edits without Python, build/ship: C++ host, OpenVIN
 	@du -sh build/ship
 
 test: setup cpp-setup ## the tests, of the C++ host too
-	$(BIN)/pytest -q --numprocesses auto --maxprocesses 4 --dist loadgroup
+	@# several processes, each with threads: those that wait must not keep a core from the others
+	OMP_WAIT_POLICY=passive $(BIN)/pytest -q --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 check: setup ## what CI checks before the tests: lint, format, types, import order
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from a2edit.export.locks import only_one
 from a2edit.runtime.errors import (
     A2EditError,
     BundleError,
@@ -114,8 +115,10 @@ def cpp_build() -> Path:
     for tool in ("cmake", "ninja"):
         assert shutil.which(tool), f"{tool} is not installed: run `make cpp-setup`"
     python = f"-DA2EDIT_PYTHON={sys.executable}"
-    _command("cmake", "--preset", "default", "-B", str(BUILD), python, cwd=SOURCE)
-    _command("cmake", "--build", str(BUILD), cwd=SOURCE)
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with only_one(BUILD.with_name("cpp.lock"), lambda: None):  # tests run in several processes
+        _command("cmake", "--preset", "default", "-B", str(BUILD), python, cwd=SOURCE)
+        _command("cmake", "--build", str(BUILD), cwd=SOURCE)
     return BUILD
 
 
