@@ -1,8 +1,8 @@
 """Exported programs → AOTInductor packages (.pt2): for this processor, or for the GPU at hand.
 
 A package is code and a few tables: weights and parameters stay in the bundle's own files. Every one
-is compiled in a process of its own. torch keeps what it compiles in a folder of its own, by default
-below the system's temporary one (TORCHINDUCTOR_CACHE_DIR); that folder's name is taken out of the
+is compiled in a process of its own, and in a folder of its own: out of torch's cache, which builds
+share by default, came a library that computed something else. The folder's name is taken out of the
 library again, so that the same program gives the same bytes.
 """
 
@@ -101,6 +101,7 @@ def engine_from_program(program: Program, engine: Path, target: Target) -> None:
             capture_output=True,
             text=True,
             check=False,
+            env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": f"{folder}/cache"},
         )
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"its process ended with {done.returncode}"]
