@@ -122,13 +122,13 @@ def _own_share(editor: Edits, spent: list[float], case: Case, steps: int, seed: 
     return 100 * (whole - engines) / engines
 
 
-def write_request(case: Case, steps: int, folder: Path) -> Path:
+def write_request(case: Case, steps: int, folder: Path, prompt: str = "a diver") -> Path:
     """The request as files, for processes that must not draw it themselves."""
     paths = {name: str(folder / f"{name}.png") for name in ("image", "mask", "reference")}
     case.scene.save(paths["image"])
     Image.fromarray(case.mask).save(paths["mask"])
     case.reference.save(paths["reference"])
-    request: dict[str, Any] = {**paths, "steps": steps, "prompt": "a diver"}
+    request: dict[str, Any] = {**paths, "steps": steps, "prompt": prompt}
     path = folder / "request.json"
     path.write_text(json.dumps(request), encoding="utf-8")
     return path

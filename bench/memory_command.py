@@ -82,7 +82,8 @@ def measure_bundle(
     files = []
     for case in drawn_cases()[: load.routes + 2]:
         (folder / case.name).mkdir()
-        files.append(write_request(case, STEPS, folder / case.name))
+        # a prompt of its own: an edit with that of the last one leaves the modulation closed
+        files.append(write_request(case, STEPS, folder / case.name, f"a {case.name}"))
     found = []
     for plan, merged in cases(load):
         note(f"memory: {plan}")
