@@ -52,7 +52,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if kind is Any:
         return value
     allowed, name = _PLAIN.get(kind, _PLAIN[str])  # a Literal is a text
-    if isinstance(value, bool) or not isinstance(value, allowed):
+    if isinstance(value, bool) != (kind is bool) or not isinstance(value, allowed):
         raise BundleError(f"{where} is {value!r}: it must be {name}")
     return value
 
@@ -61,6 +61,7 @@ _PLAIN: dict[Any, tuple[Any, str]] = {
     str: (str, "text"),
     int: (int, "a whole number"),
     float: (int | float, "a number"),
+    bool: (bool, "true or false"),
 }
 
 

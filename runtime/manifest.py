@@ -20,12 +20,13 @@ from a2edit.runtime.engines.base import GraphSpec, TensorSpec
 from a2edit.runtime.errors import BundleError
 from a2edit.runtime.fields import built
 from a2edit.runtime.images import atomic_path
+from a2edit.runtime.merge_kernels import MergeKernelEntry
 from a2edit.runtime.metric import RouteMetric
 from a2edit.runtime.sampler import Shift
 from a2edit.runtime.spec import ModelSpec
 from a2edit.runtime.targets import Precision
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 MANIFEST = "manifest.json"
 # What an edit cannot do without.
 GRAPHS = (
@@ -181,7 +182,7 @@ class Manifest:
 
     A graph has a variant for every combination of types that some target needs (a bf16 network, one
     with INT8 products); targets with equal ones share it. Weight sets, one a route, belong to a
-    variant of the denoiser.
+    variant of the denoiser, and kernels that merge routes to a target.
     """
 
     name: str
@@ -195,6 +196,7 @@ class Manifest:
     engines: Mapping[str, Mapping[str, EngineEntry]]  # target -> graph -> engine
     files: Mapping[str, FileEntry]
     merge: MergeEntry | None = None  # None: built with --routes-only
+    merge_kernels: Mapping[str, tuple[MergeKernelEntry, ...]] = field(default_factory=dict)
     calibration: CalibrationEntry | None = None
     step_cache: StepCacheEntry | None = None  # None: built without --cache
     precision: Json = field(default_factory=dict)
@@ -306,6 +308,7 @@ def _check_references(manifest: Manifest) -> None:
     """What an edit needs is there, files that entries name are listed, tables have shapes."""
     named = [entry.file for entry in manifest.tokenizers.values()]
     named += [entry.file for entry in (manifest.merge, manifest.calibration) if entry]
+    named += [kernel.file for kernels in manifest.merge_kernels.values() for kernel in kernels]
     for tables in (manifest.graphs, manifest.weight_sets, manifest.engines):
         named += [entry.file for entries in tables.values() for entry in entries.values()]
     if unlisted := sorted(set(named) - manifest.files.keys()):
@@ -318,13 +321,7 @@ def _check_references(manifest: Manifest) -> None:
     for variant, sets in manifest.weight_sets.items():
         _check_complete(f"weight_sets.{variant}", sets, manifest.routes)
     _check_cache(manifest)
-    for target, engines in manifest.engines.items():
-        for name, entry in engines.items():
-            graph = name.partition(".")[0]
-            if entry.variant not in manifest.graphs.get(graph, {}):
-                raise BundleError(
-                    f"engines.{target}.{name} is of {graph} {entry.variant!r}, which is not there"
-                )
+    _check_engines(manifest)
     blocks, experts = manifest.model.blocks, manifest.model.experts
     for name, route in manifest.routes.items():
         if len(route.table) != blocks or any(len(row) != experts for row in route.table):
@@ -337,6 +334,19 @@ def _check_references(manifest: Manifest) -> None:
         rows = set(manifest.merge.blocks.values())
         if not rows <= set(range(blocks)):
             raise BundleError(f"merge.blocks names rows outside of {blocks} blocks")
+
+
+def _check_engines(manifest: Manifest) -> None:
+    for target, engines in manifest.engines.items():
+        for name, entry in engines.items():
+            graph = name.partition(".")[0]
+            if entry.variant not in manifest.graphs.get(graph, {}):
+                raise BundleError(
+                    f"engines.{target}.{name} is of {graph} {entry.variant!r}, which is not there"
+                )
+    for target in manifest.merge_kernels:
+        if target not in manifest.engines:
+            raise BundleError(f"merge_kernels.{target} is of a target that has no engines")
 
 
 def _check_cache(manifest: Manifest) -> None:

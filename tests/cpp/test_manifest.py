@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,55 @@ CACHE = {
     "most_skipped": 4,
     "slopes": {"red": 0.5, "green": 1, "blue": 0.75},
 }
+KERNEL = {
+    "file": "graphs/dit.onnx",
+    "symbol": "merge_it's",
+    "phase": "one_pass",
+    "base": "int8",
+    "factors": "bfloat16",
+    "weight": "float8_e4m3fn",
+    "scale": "bfloat16",
+    "smooth": False,
+    "threads": 128,
+    "shared": 0,
+    "rows": 64,
+    "columns": 128,
+    "scratch": 0,
+}
+
+
+def kernels(*changed: dict[str, Any], target: str = "cpu") -> Callable[[dict[str, Any]], object]:
+    """Kernels for a target, each the one above with some of its fields changed."""
+    return lambda content: content.update(
+        merge_kernels={target: [{**KERNEL, **change} for change in changed]}
+    )
+
+
 CHANGES = {
+    "kernels of an unknown target": kernels({}, target="sm80"),
+    "kernels of text": changed("merge_kernels", to={"cpu": "merge"}),
+    "kernels of no target": changed("merge_kernels", to=[]),
+    "a kernel without anything": changed("merge_kernels", to={"cpu": [{}]}),
+    "a kernel with an unknown key": kernels({"blocks": 3}),
+    "a kernel whose file is not listed": kernels({}, {"file": "engines/cpu/merge.cubin"}),
+    "a kernel of an unknown phase": kernels({"phase": "two_pass"}),
+    "a kernel of an unknown base": kernels({"base": "float8_e4m3fn"}),
+    "a kernel of unknown factors": kernels({"factors": "int8"}),
+    "a kernel of an unknown weight": kernels({"weight": "int4"}),
+    "a kernel of 8 bits without scales": kernels({"scale": ""}),
+    "a kernel with scales beside floats": kernels({"weight": "float16", "phase": "cast"}),
+    "a kernel that casts to 8 bits": kernels({"phase": "cast"}),
+    "a kernel that quantises to floats": kernels({"weight": "float16", "scale": ""}),
+    "a kernel smooth by a number": kernels({"smooth": 1}),
+    "a kernel of truths": kernels({"threads": True}),
+    "a kernel of no threads": kernels({"threads": 0}),
+    "a kernel of fewer bytes than none": kernels({"shared": -1}),
+    "a kernel of no rows": kernels({"rows": 0}),
+    "a kernel of half a column": kernels({"columns": 0.5}),
+    "a kernel of fewer pointers than none": kernels({"scratch": -(2**40)}),
     "another schema": changed("schema_version", to=2),
-    "the schema before": changed("schema_version", to=4),
-    "a schema that is text": changed("schema_version", to="5"),
+    "the schema before": changed("schema_version", to=5),
+    "a schema that is text": changed("schema_version", to="6"),
     "no schema": lambda c: c.pop("schema_version"),
     "an unknown key": changed("extra", to=1),
     "two unknown keys": lambda c: c.update(z=1, b={"c": 2}),
@@ -132,6 +178,18 @@ CHANGES = {
     "a cache with a slope of text": changed("step_cache", to={**CACHE, "slopes": {"red": "1"}}),
     "a cache without its graphs": changed("step_cache", to=CACHE),
 }
+
+
+def test_kernels_are_read(probe: Any, own_bundle: Path) -> None:
+    path = own_bundle / "manifest.json"
+    content = json.loads(path.read_bytes())
+    cast = {"weight": "bfloat16", "scale": "", "phase": "cast", "smooth": True}
+    kernels({}, {"phase": "maxima"}, {"phase": "levels"}, cast)(content)
+    content["bundle_hash"] = canonical_hash(content)
+    path.write_bytes(file_bytes(content))
+    found = read_manifest(own_bundle).merge_kernels["cpu"]
+    assert [asdict(kernel) for kernel in found] == content["merge_kernels"]["cpu"]
+    probe("read_manifest", own_bundle)
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())

@@ -104,7 +104,7 @@ def test_missing_and_surplus_files(own_bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: c.update(schema_version=2), "schema version 2, and this a2edit reads 5"),
+        (lambda c: c.update(schema_version=2), "schema version 2, and this a2edit reads 6"),
         (lambda c: c.pop("schema_version"), "schema version None"),
         (lambda c: c.update(extra=1), "unknown keys: extra"),
         (lambda c: c["sampler"].update(shift=1), "sampler has unknown keys: shift"),
@@ -124,6 +124,9 @@ def test_missing_and_surplus_files(own_bundle: Path) -> None:
         (lambda c: c["tokenizers"]["text"].update(file=1), "text.file is 1: it must be text"),
         (lambda c: c["model"].update(sizes=32), "model.sizes is 32: it must be a list"),
         (lambda c: c["route_metric"].update(energy=0), "energy is 0: it must be above 0"),
+        (lambda c: c.update(merge_kernels={"cpu": {}}), "kernels.cpu is {}: it must be a list"),
+        (lambda c: c.update(merge_kernels={"sm80": []}), "kernels.sm80 is of a target that has"),
+        (lambda c: c.update(merge_kernels={"cpu": [{}]}), "merge_kernels.cpu lacks base, columns"),
         (lambda c: c.update(routes={}), "there are no routes"),
         (lambda c: c.update(routes=[]), "routes must be an object"),
         (lambda c: c["routes"]["red"]["table"].pop(), "not 2 rows of 3"),

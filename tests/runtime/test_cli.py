@@ -142,7 +142,7 @@ def bad_files(pictures: Path, bundle: Path) -> None:
     data[len(data) // 3] ^= 1
     blob.write_bytes(data)
     manifest = pictures / "future/manifest.json"
-    manifest.write_text(manifest.read_text().replace('"schema_version": 5', '"schema_version": 9'))
+    manifest.write_text(manifest.read_text().replace('"schema_version": 6', '"schema_version": 9'))
     (pictures / "partial/tokenizer/text.json").unlink()
 
 
@@ -174,7 +174,7 @@ CASES = [
     (["--bundle", "nowhere"], "bundle 'nowhere' does not exist"),
     (["--bundle", "."], "'.' is not a bundle"),
     (["--bundle", "damaged"], "dit.blob' does not match its hash"),
-    (["--bundle", "future"], "schema version 9, and this a2edit reads 5"),
+    (["--bundle", "future"], "schema version 9, and this a2edit reads 6"),
     (["--bundle", "partial"], "text.json' is missing"),
     (["--device", "abacus"], "device 'abacus' is unknown"),
     (["--engine", "abacus"], "engine 'abacus' is unknown"),

@@ -1,6 +1,7 @@
 // The manifest's content to structs; what of it must fit together is in manifest.cpp.
 #include <cmath>
 #include <set>
+#include <tuple>
 
 #include "src/core/error.hpp"
 #include "src/core/fields.hpp"
@@ -96,9 +97,12 @@ TensorSpec tensor_entry(const Json& value, const std::string& where) {
   if (!type_from(dtype, spec.type))
     fail_bundle("tensor " + repr(spec.name) + " has dtype " + repr(dtype) + "; known are " +
                 type_names());
-  for (const std::int64_t size : spec.shape)
-    if (size < open_size || size > std::int64_t{1} << 40)
+  for (const std::int64_t size : spec.shape) {
+    if (size < open_size)
       fail_bundle("tensor " + repr(spec.name) + " has shape " + list_text(spec.shape));
+    if (size > std::int64_t{1} << 40)  // Python counts further
+      fail_bundle(where + ".shape has " + std::to_string(size) + ": it must be below 2^40");
+  }
   return spec;
 }
 
@@ -174,6 +178,60 @@ MergeEntry merge_entry(const Json& value, const std::string& where) {
               {text_field("file", entry.file), number_field("scale", entry.scale),
                {"blocks", blocks}});
   return entry;
+}
+
+// One of the texts that a field of a kernel may be.
+void check_known(const MergeKernelEntry& kernel, const char* name, const std::string& value,
+                 const std::vector<std::string>& allowed) {
+  if (std::find(allowed.begin(), allowed.end(), value) != allowed.end()) return;
+  std::vector<std::string> shown;
+  for (const std::string& text : allowed) shown.push_back(repr(text));
+  fail_bundle("merge kernel " + repr(kernel.symbol) + " has " + name + " " + repr(value) +
+              "; known are " + joined(shown));
+}
+
+void check_kernel(const MergeKernelEntry& kernel) {
+  const std::vector<std::string> floats = {"float32", "float16", "bfloat16"};
+  const std::vector<std::string> levels = {"int8", "float8_e4m3fn"};
+  std::vector<std::string> bases = floats, weights = floats;
+  bases.push_back("int8");
+  weights.insert(weights.end(), levels.begin(), levels.end());
+  const bool narrow = std::find(levels.begin(), levels.end(), kernel.weight) != levels.end();
+  check_known(kernel, "phase", kernel.phase, {"one_pass", "maxima", "levels", "cast"});
+  check_known(kernel, "base", kernel.base, bases);
+  check_known(kernel, "factors", kernel.factors, floats);
+  check_known(kernel, "weight", kernel.weight, weights);
+  check_known(kernel, "scale", kernel.scale,
+              narrow ? std::vector<std::string>{"float32", "bfloat16"}
+                     : std::vector<std::string>{""});
+  if ((kernel.phase == "cast") != kernel.scale.empty())
+    fail_bundle("merge kernel " + repr(kernel.symbol) + " has phase " + repr(kernel.phase) +
+                " for " + kernel.weight);
+  const std::vector<std::tuple<std::string, std::int64_t, std::int64_t>> counts = {
+      {"threads", kernel.threads, 1}, {"shared", kernel.shared, 0},   {"rows", kernel.rows, 1},
+      {"columns", kernel.columns, 1}, {"scratch", kernel.scratch, 0},
+  };
+  for (const auto& [name, count, least] : counts)
+    if (count < least)
+      fail_bundle("merge kernel " + repr(kernel.symbol) + " has " + name + " " +
+                  std::to_string(count) + ": must be " + std::to_string(least) + " or more");
+}
+
+std::vector<MergeKernelEntry> merge_kernel_entries(const Json& value, const std::string& where) {
+  std::vector<MergeKernelEntry> entries;
+  for (const Json& item : list_of(value, where)) {
+    MergeKernelEntry& entry = entries.emplace_back();
+    read_fields(item, where,
+                {text_field("file", entry.file), text_field("symbol", entry.symbol),
+                 text_field("phase", entry.phase), text_field("base", entry.base),
+                 text_field("factors", entry.factors), text_field("weight", entry.weight),
+                 text_field("scale", entry.scale), truth_field("smooth", entry.smooth),
+                 whole_field("threads", entry.threads), whole_field("shared", entry.shared),
+                 whole_field("rows", entry.rows), whole_field("columns", entry.columns),
+                 whole_field("scratch", entry.scratch)});
+    check_kernel(entry);
+  }
+  return entries;
 }
 
 std::string calibration_entry(const Json& value, const std::string& where) {
@@ -283,6 +341,12 @@ Manifest manifest_from_json(const Json& content) {
        {"merge",
         [&](const Json& value, At at) {
           if (!falsy(value)) manifest.merge = merge_entry(value, at);
+        },
+        false},
+       {"merge_kernels",
+        [&](const Json& value, At at) {
+          manifest.merge_kernels =
+              table_of<std::vector<MergeKernelEntry>>(value, at, merge_kernel_entries);
         },
         false},
        {"calibration",

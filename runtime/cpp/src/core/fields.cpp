@@ -85,6 +85,13 @@ Field whole_field(const std::string& name, int& into) {
           }};
 }
 
+Field truth_field(const std::string& name, bool& into) {
+  return {name, [&into](const Json& value, const std::string& where) {
+            if (!value.is_boolean()) refuse(value, where, "true or false");
+            into = value.get<bool>();
+          }};
+}
+
 Field number_field(const std::string& name, double& into) {
   return {name,
           [&into](const Json& value, const std::string& where) { into = number_of(value, where); }};

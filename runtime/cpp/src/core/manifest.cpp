@@ -48,6 +48,8 @@ void check_files(const Manifest& manifest) {
   for (const auto& [name, entry] : manifest.tokenizers) named.insert(entry.file);
   if (manifest.merge) named.insert(manifest.merge->file);
   if (manifest.calibration) named.insert(*manifest.calibration);
+  for (const auto& [target, kernels] : manifest.merge_kernels)
+    for (const MergeKernelEntry& kernel : kernels) named.insert(kernel.file);
   for (const auto& [graph, variants] : manifest.graphs)
     for (const auto& [variant, entry] : variants) named.insert(entry.file);
   for (const auto& [variant, sets] : manifest.weight_sets)
@@ -117,6 +119,9 @@ void check_references(const Manifest& manifest) {
         fail_bundle("engines." + target + "." + name + " is of " + graph + " " +
                     repr(entry.variant) + ", which is not there");
     }
+  for (const auto& [target, kernels] : manifest.merge_kernels)
+    if (!manifest.engines.find(target))
+      fail_bundle("merge_kernels." + target + " is of a target that has no engines");
   check_tables(manifest);
 }
 

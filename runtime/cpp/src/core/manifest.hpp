@@ -17,7 +17,7 @@
 
 namespace a2edit {
 
-constexpr int schema_version = 5;
+constexpr int schema_version = 6;
 constexpr const char* manifest_name = "manifest.json";
 // The denoiser in two, for a step cache of this kind: only bundles that were built for it have them.
 constexpr const char* cache_kind = "first-block";
@@ -80,6 +80,18 @@ struct MergeEntry {
   Table<int> blocks;  // linear -> row of the gate table
 };
 
+// A function of a cubin that merges a route on a GPU, for one combination of types:
+// runtime/merge_kernels.py says how it is launched. This host merges on the processor.
+struct MergeKernelEntry {
+  std::string file, symbol;
+  std::string phase;                         // "one_pass", "maxima", "levels"; "cast"
+  std::string base, factors, weight, scale;  // types; no scale for weights of more than 8 bits
+  bool smooth = false;                       // whether columns are multiplied by factors
+  std::int64_t threads = 0, shared = 0;      // of a block; bytes that a launch asks for
+  std::int64_t rows = 0, columns = 0;        // of a block's tile
+  std::int64_t scratch = 0;                  // null pointers behind the arguments
+};
+
 // What leaving out the denoiser's tail costs. A host without such a loop has no other use for it
 // than to know a sound bundle by.
 struct StepCacheEntry {
@@ -113,6 +125,7 @@ struct Manifest {
   Table<Table<EngineEntry>> engines;      // target -> graph -> engine
   Table<FileEntry> files;
   std::optional<MergeEntry> merge;        // none: built with --routes-only
+  Table<std::vector<MergeKernelEntry>> merge_kernels;  // target -> its kernels
   std::optional<std::string> calibration; // the file of the tables that routes were made from
   std::optional<StepCacheEntry> step_cache;  // none: built without --cache
   Json verification = Json::object();     // target -> what was measured and accepted
