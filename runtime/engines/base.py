@@ -7,10 +7,10 @@ alive, and returns arrays that nothing writes to again.
 import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,18 +98,41 @@ class GraphSpec:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class DeviceTensor:
+    """A dense tensor in a GPU's memory, which engines read where it lies."""
+
+    address: int  # a device pointer
+    dtype: str  # of DTYPES
+    shape: tuple[int, ...]
+    owner: object  # has the memory, and keeps it for as long as it lives
+
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * np.dtype(numpy_name(self.dtype)).itemsize
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """For torch and others: of types that numpy lacks, the bits."""
+        kind = np.dtype(numpy_name(self.dtype)).str
+        return {"version": 3, "shape": self.shape, "typestr": kind, "data": (self.address, False)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class WeightSet:
     """Routed weights by input name. The arrays are writable and belong to the engine's memory
-    for as long as they are bound: nobody changes them.
+    for as long as they are bound: nobody changes them. A set that was merged on a GPU is `placed`
+    there, and has no arrays.
     """
 
     name: str
     tensors: Mapping[str, Array]
     memory: mmap.mmap | None = None  # that the tensors lie in, if they are a mapped file
+    placed: Mapping[str, DeviceTensor] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.tensors.values())
+        arrays = sum(tensor.nbytes for tensor in self.tensors.values())
+        return arrays + sum(tensor.nbytes for tensor in self.placed.values())
 
     def rest(self) -> None:
         """Leave a mapped set to the system's file cache, whence its pages come back when read.
@@ -190,12 +213,21 @@ class CheckedEngine(ABC):
         self._check_open()
         if weights is self._bound:
             return
+        specs, where = self.spec.weights, weights.name
+        placed = {
+            spec.name: _found(spec, weights.placed, spec.dtype, where)
+            for spec in specs
+            if weights.placed
+        }
         tensors = {
-            spec.name: _checked(spec, weights.tensors, weights.name) for spec in self.spec.weights
+            spec.name: _checked(spec, weights.tensors, where) for spec in specs if not placed
         }
         self._bound = None
         try:
-            self._bind(self._parameters | tensors)
+            if placed:
+                self._bind_placed(self._parameters, placed)
+            else:
+                self._bind(self._parameters | tensors)
         except BaseException:
             self._unbind()  # part of the new weights may be in place beside the old
             raise
@@ -244,6 +276,17 @@ class CheckedEngine(ABC):
     @abstractmethod
     def _bind(self, tensors: Mapping[str, Array]) -> None: ...
 
+    def _bind_placed(
+        self,
+        parameters: Mapping[str, Array],  # noqa: ARG002 # for engines that run on a GPU
+        weights: Mapping[str, DeviceTensor],  # noqa: ARG002
+    ) -> None:
+        """As `_bind`, of weights that lie on the GPU."""
+        raise EngineError(
+            f"graph {self.spec.name!r} runs on the processor, and weights merged on a GPU were "
+            "bound to it"
+        )
+
     @abstractmethod
     def _unbind(self) -> None: ...
 
@@ -254,14 +297,22 @@ class CheckedEngine(ABC):
     def _close(self) -> None: ...
 
 
+Tensor = TypeVar("Tensor", Array, DeviceTensor)
+
+
 def _checked(spec: TensorSpec, tensors: Mapping[str, Array], where: str) -> Array:
     """The tensor of `spec`, contiguous and writable (backends take pointers), or EngineError."""
-    array = tensors.get(spec.name)
-    if array is None:
-        raise EngineError(f"{where}: {spec} is missing; there are {', '.join(sorted(tensors))}")
-    if not spec.takes(array.shape) or array.dtype != np.dtype(numpy_name(spec.dtype)):
-        raise EngineError(f"{where}: expected {spec}, got {array.dtype}{list(array.shape)}")
+    array = _found(spec, tensors, np.dtype(numpy_name(spec.dtype)), where)
     return np.require(array, requirements=["C", "A", "W"])
+
+
+def _found(spec: TensorSpec, tensors: Mapping[str, Tensor], dtype: object, where: str) -> Tensor:
+    tensor = tensors.get(spec.name)
+    if tensor is None:
+        raise EngineError(f"{where}: {spec} is missing; there are {', '.join(sorted(tensors))}")
+    if not spec.takes(tensor.shape) or tensor.dtype != dtype:
+        raise EngineError(f"{where}: expected {spec}, got {tensor.dtype}{list(tensor.shape)}")
+    return tensor
 
 
 def numpy_name(dtype: str) -> str:

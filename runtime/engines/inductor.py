@@ -11,7 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from a2edit.runtime.engines.base import Array, CheckedEngine, GraphSpec, TensorSpec
+from a2edit.runtime.engines.base import (
+    Array,
+    CheckedEngine,
+    DeviceTensor,
+    GraphSpec,
+    TensorSpec,
+)
 from a2edit.runtime.engines.copies import DeviceCopies
 from a2edit.runtime.errors import A2EditError, DeviceMemoryError, EngineError, TargetError
 
@@ -118,6 +124,17 @@ class InductorEngine(CheckedEngine):
         self._held.clear()
         self._names = {id(array): name for name, array in tensors.items()}
         self._held = self._copies.of(tensors)
+
+    def _bind_placed(
+        self, parameters: Mapping[str, Array], weights: Mapping[str, DeviceTensor]
+    ) -> None:
+        if self._package.device == "cpu":
+            super()._bind_placed(parameters, weights)
+        self._bind(parameters)
+        for name, tensor in weights.items():
+            # the tensor keeps what it was made of, and so the memory
+            bits = self._torch.as_tensor(tensor, device=self._package.device)
+            self._held[name] = bits.view(getattr(self._torch, self._types[name]))
 
     def _unbind(self) -> None:
         self._forget_step()

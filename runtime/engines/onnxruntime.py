@@ -6,7 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from a2edit.runtime.engines.base import Array, CheckedEngine, GraphSpec, numpy_name
+from a2edit.runtime.engines.base import (
+    Array,
+    CheckedEngine,
+    DeviceTensor,
+    GraphSpec,
+    numpy_name,
+)
 from a2edit.runtime.engines.copies import DeviceCopies
 from a2edit.runtime.errors import DeviceMemoryError, EngineError, TargetError
 
@@ -73,9 +79,21 @@ class OnnxRuntimeEngine(CheckedEngine):
             return
         self._weights = self._copies.of(tensors)
         for name, value in self._weights.items():
-            # the copy is of the bits: only here are they given the type that they are of
-            shape, address = tensors[name].shape, value.data_ptr()
-            self._binding.bind_input(name, self._device, 0, self._types[name], shape, address)
+            self._bind_address(name, tensors[name].shape, value.data_ptr())
+
+    def _bind_placed(
+        self, parameters: Mapping[str, Array], weights: Mapping[str, DeviceTensor]
+    ) -> None:
+        if self._device == "cpu":
+            super()._bind_placed(parameters, weights)
+        self._bind(parameters)
+        self._weights = {**self._weights, **weights}
+        for name, tensor in weights.items():
+            self._bind_address(name, tensor.shape, tensor.address)
+
+    def _bind_address(self, name: str, shape: tuple[int, ...], address: int) -> None:
+        # copies are of the bits: only here are they given the type that they are of
+        self._binding.bind_input(name, self._device, 0, self._types[name], shape, address)
 
     def _unbind(self) -> None:
         self._binding = self._session.io_binding()

@@ -10,7 +10,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from a2edit.runtime.engines.base import OPEN, Array, CheckedEngine, GraphSpec, numpy_name
+from a2edit.runtime.engines.base import (
+    OPEN,
+    Array,
+    CheckedEngine,
+    DeviceTensor,
+    GraphSpec,
+    numpy_name,
+)
 from a2edit.runtime.engines.copies import DeviceCopies
 from a2edit.runtime.engines.cuda import CapturedStep, DeviceBuffer, Stream, capability
 from a2edit.runtime.errors import DeviceMemoryError, EngineError, TargetError
@@ -96,7 +103,7 @@ class TensorRtEngine(CheckedEngine):
         self._messages = messages
         self._stream = Stream()
         self._copies = DeviceCopies(self._uploaded)
-        self._weights: dict[str, DeviceBuffer] = {}
+        self._weights: dict[str, DeviceBuffer | DeviceTensor] = {}
         self._context = engine.create_execution_context()
         if self._context is None:
             raise DeviceMemoryError(
@@ -142,17 +149,22 @@ class TensorRtEngine(CheckedEngine):
                 if buffer is not None:
                     self._buffers.pop(part.name).close()
                 self._buffers[part.name] = DeviceBuffer(nbytes)
-        for name, buffer in {**self._buffers, **self._weights}.items():
-            self._set(name, self._context.set_tensor_address(name, buffer.address))
+        for name, placed in {**self._buffers, **self._weights}.items():
+            self._set(name, self._context.set_tensor_address(name, placed.address))
         self._shapes = shapes
 
     def _bind(self, tensors: Mapping[str, Array]) -> None:
+        self._bind_placed(tensors, {})
+
+    def _bind_placed(
+        self, parameters: Mapping[str, Array], weights: Mapping[str, DeviceTensor]
+    ) -> None:
         self._forget_step()
         self._weights.clear()
-        self._weights = self._copies.of(tensors)
+        self._weights = {**self._copies.of(parameters), **weights}
         self._stream.wait()
-        for name, buffer in self._weights.items():
-            self._set(name, self._context.set_tensor_address(name, buffer.address))
+        for name, placed in self._weights.items():
+            self._set(name, self._context.set_tensor_address(name, placed.address))
 
     def _uploaded(self, array: Array) -> DeviceBuffer:
         buffer = DeviceBuffer(array.nbytes)

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from a2edit.runtime.bundle import open_bundle
-from a2edit.runtime.engines.base import Array, CheckedEngine, GraphSpec, TensorSpec, WeightSet
+from a2edit.runtime.engines.base import (
+    Array,
+    CheckedEngine,
+    DeviceTensor,
+    GraphSpec,
+    TensorSpec,
+    WeightSet,
+)
 from a2edit.runtime.engines.pool import EnginePool
 from a2edit.runtime.engines.recording import RecordingEngine
 from a2edit.runtime.errors import EngineError, TargetError
@@ -52,6 +59,13 @@ def test_a_run_is_the_closed_form_and_follows_the_bound_weights(dit: CheckedEngi
         np.testing.assert_allclose(results[-1], expected, atol=1e-4)
     np.testing.assert_array_equal(results[0], results[2])
     assert np.abs(results[0] - results[1]).max() > 1
+
+
+def test_weights_on_a_gpu_are_refused(dit: CheckedEngine) -> None:
+    tensor = DeviceTensor(1 << 20, "float32", (64, 64), None)
+    with pytest.raises(EngineError, match="'dit' runs on the processor, and weights merged on"):
+        dit.bind(WeightSet("far", {}, placed={"proj.weight": tensor}))
+    assert dit.bound is None
 
 
 def test_results_are_not_overwritten_by_the_next_run(dit: CheckedEngine) -> None:

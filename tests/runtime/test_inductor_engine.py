@@ -11,7 +11,7 @@ import pytest
 
 from a2edit.runtime.bundle import open_bundle
 from a2edit.runtime.engines import inductor
-from a2edit.runtime.engines.base import GraphSpec, TensorSpec, WeightSet
+from a2edit.runtime.engines.base import DeviceTensor, GraphSpec, TensorSpec, WeightSet
 from a2edit.runtime.engines.inductor import InductorEngine, Package, engine_from_blob, instructions
 from a2edit.runtime.engines.pool import EnginePool
 from a2edit.runtime.errors import EngineError, TargetError
@@ -69,6 +69,44 @@ def test_a_run_reads_the_callers_arrays_where_they_lie(
     assert run.given[0].data_ptr() == x.ctypes.data
     assert run.given[1].data_ptr() == route.tensors["a.weight"].ctypes.data
     assert run.given[2].dtype == torch.float32  # converted when it was fed
+
+
+def test_weights_on_a_gpu_are_taken_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU's package; what torch makes of an address is a tensor of the processor here."""
+    wide = TensorSpec("a.weight", "bfloat16", (2, 3))
+    package = Package("cuda", (), (X, wide), (Y,), ())
+    given: list[Any] = []
+
+    def run(tensors: list[Any]) -> list[Any]:
+        given.extend(tensors)
+        return [tensors[0] * tensors[1].float()]
+
+    bits = np.full((2, 3), 0x4000, np.uint16)  # 2
+    placed = DeviceTensor(bits.ctypes.data, "bfloat16", (2, 3), bits)
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda tensor: tensor)
+    made = []
+
+    def as_tensor(found: DeviceTensor, device: str) -> Any:
+        interface = found.__cuda_array_interface__
+        made.append((interface["data"][0], interface["typestr"], device))
+        return torch.from_numpy(bits)
+
+    engine = InductorEngine(replace(SPEC, weights=(wide,)), package, run)
+    monkeypatch.setattr(torch, "as_tensor", as_tensor)
+    engine.bind(WeightSet("route", {}, placed={"a.weight": placed}))
+    assert made == [(bits.ctypes.data, "<u2", "cuda")]
+    x = np.ones((2, 3), np.float32)
+    np.testing.assert_array_equal(engine.run({"x": x})["y"], 2 * x)
+    assert given[1].dtype == torch.bfloat16
+    assert given[1].data_ptr() == bits.ctypes.data
+    engine.unbind()
+    with pytest.raises(EngineError, match="bind a set first"):
+        engine.run({"x": x})
+    onto_cpu = InductorEngine(SPEC, PACKAGE, Recorded())
+    with pytest.raises(EngineError, match="runs on the processor"):
+        onto_cpu.bind(
+            WeightSet("far", {}, placed={"a.weight": DeviceTensor(1, "float32", (2, 3), None)})
+        )
 
 
 def test_binding_another_route_changes_its_weights_alone(

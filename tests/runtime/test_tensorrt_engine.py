@@ -1,17 +1,13 @@
 """TensorRT's engine: what it refuses here, and how it handles memory, on a CUDA of host memory.
 
-Where no GPU is, the calls of CUDA and of an execution context are played by plain memory: addresses
-are real, and a graph replays the addresses that it was captured with. So a weight set that is bound
-and not looked at, a buffer that is freed too early, or a replay of an old set gives wrong numbers.
+Where no GPU is, the calls of CUDA and of an execution context are played by plain memory
+(`host_cuda.py`).
 """
-
-# ruff: noqa: N802, N815 # the names are CUDA's
 
 import copy
 import ctypes
 import logging
-from collections.abc import Callable, Iterator
-from enum import Enum
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +16,9 @@ import numpy as np
 import pytest
 
 from a2edit.runtime.engines import cuda, tensorrt
-from a2edit.runtime.engines.base import Array, GraphSpec, TensorSpec, WeightSet
+from a2edit.runtime.engines.base import Array, DeviceTensor, GraphSpec, TensorSpec, WeightSet
 from a2edit.runtime.errors import DeviceMemoryError, EngineError, TargetError
+from tests.runtime.host_cuda import STREAM, HostCuda
 
 SPEC = GraphSpec(
     "scale",
@@ -29,98 +26,7 @@ SPEC = GraphSpec(
     (TensorSpec("y", "float32", (4,)),),
     (TensorSpec("w", "float32", (4,)),),
 )
-Work = Callable[[], object]
 X = np.arange(4, dtype=np.float32)
-
-
-class Error(Enum):
-    cudaSuccess = 0
-    cudaErrorMemoryAllocation = 2
-    cudaErrorStreamCaptureUnsupported = 900
-
-
-class HostCuda:
-    """The part of cuda.bindings.runtime that we call, over host memory."""
-
-    cudaError_t = Error
-    cudaStreamNonBlocking = 1
-    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
-    cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
-
-    def __init__(self, room: int = 10**6) -> None:
-        self.room = room
-        self.blocks: dict[int, ctypes.Array[ctypes.c_char]] = {}
-        self.uploads = 0
-        self.launches = 0
-        self.capture: list[Work] | None = None
-        self.graphs: dict[int, list[Work]] = {}
-
-    def enqueue(self, work: Work) -> None:
-        if self.capture is None:
-            work()
-        else:
-            self.capture.append(work)
-
-    def cudaMalloc(self, nbytes: int) -> tuple[Any, ...]:
-        if nbytes > self.room:
-            return Error.cudaErrorMemoryAllocation, None
-        block = ctypes.create_string_buffer(nbytes)
-        self.blocks[ctypes.addressof(block)] = block
-        self.room -= nbytes
-        return Error.cudaSuccess, ctypes.addressof(block)
-
-    def cudaMemGetInfo(self) -> tuple[Any, ...]:
-        return Error.cudaSuccess, self.room, 10**6
-
-    def cudaFree(self, address: int) -> tuple[Any, ...]:
-        block = self.blocks.pop(address)
-        self.room += len(block)
-        ctypes.memset(block, 0xFF, len(block))  # NaN to whoever still reads it
-        return (Error.cudaSuccess,)
-
-    def cudaMemcpyAsync(self, to: int, of: int, nbytes: int, kind: int, _: int) -> tuple[Any, ...]:
-        device = to if kind == 1 else of
-        assert len(self.blocks[device]) >= nbytes
-        self.uploads += kind == 1
-        self.enqueue(lambda: ctypes.memmove(to, of, nbytes))
-        return (Error.cudaSuccess,)
-
-    def cudaStreamCreateWithFlags(self, _: int) -> tuple[Any, ...]:
-        return Error.cudaSuccess, 77
-
-    def cudaStreamSynchronize(self, _: int) -> tuple[Any, ...]:
-        assert self.capture is None
-        return (Error.cudaSuccess,)
-
-    def cudaStreamBeginCapture(self, _: int, __: int) -> tuple[Any, ...]:
-        self.capture = []
-        return (Error.cudaSuccess,)
-
-    def cudaStreamEndCapture(self, _: int) -> tuple[Any, ...]:
-        graph = len(self.graphs) + 1
-        self.graphs[graph] = self.capture or []
-        self.capture = None
-        return Error.cudaSuccess, graph
-
-    def cudaGraphInstantiate(self, graph: int, _: int) -> tuple[Any, ...]:
-        return Error.cudaSuccess, graph
-
-    def cudaGraphLaunch(self, graph: int, _: int) -> tuple[Any, ...]:
-        self.launches += 1
-        for work in self.graphs[graph]:
-            work()
-        return (Error.cudaSuccess,)
-
-    def cudaGetErrorString(self, error: Error) -> tuple[Any, ...]:
-        return Error.cudaSuccess, error.name.encode()
-
-    def cudaGetLastError(self) -> tuple[Any, ...]:
-        return (Error.cudaSuccess,)
-
-    def cudaGraphDestroy(self, _: int) -> tuple[Any, ...]:
-        return (Error.cudaSuccess,)
-
-    cudaGraphExecDestroy = cudaStreamDestroy = cudaGraphDestroy
 
 
 class Plan:
@@ -155,7 +61,7 @@ class Plan:
 
     def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
         self.profile = profile
-        return stream == 77
+        return stream == STREAM
 
     def create_execution_context(self) -> "Plan":
         return self
@@ -168,7 +74,7 @@ class Plan:
         return True
 
     def execute_async_v3(self, stream: int) -> bool:
-        assert stream == 77
+        assert stream == STREAM
         if self.profiles:
             assert self.profiles[self.profile][0] <= 4 <= self.profiles[self.profile][1]
         if self.host.capture is not None and not self.capturable:
@@ -228,6 +134,44 @@ def test_an_input_that_is_as_it_was_is_not_copied_again(
     np.testing.assert_array_equal(engine.run({"x": nothing}, unchanged=["x"])["y"], 3 * X)
     np.testing.assert_array_equal(engine.run({"x": X + 1})["y"], 3 * (X + 1))
     assert host.uploads == 2 + 2
+
+
+def placed_set(value: float) -> WeightSet:
+    block = cuda.DeviceBuffer(16)
+    at(block.address)[:] = value
+    tensor = DeviceTensor(block.address, "float32", (4,), block)
+    return WeightSet(f"placed{value}", {}, placed={"w": tensor})
+
+
+def test_a_set_that_was_merged_on_the_gpu_is_read_where_it_lies(
+    host: HostCuda, engine: tensorrt.TensorRtEngine
+) -> None:
+    room = host.room
+    for value in (3, 4):
+        weights = placed_set(value)
+        engine.bind(weights)
+        for times in (1, 2, 3):
+            np.testing.assert_array_equal(engine.run({"x": X * times})["y"], X * times * value)
+    assert host.uploads == 6
+    assert room - host.room == 16  # the first is gone
+    engine.bind(weight_set(5))
+    np.testing.assert_array_equal(engine.run({"x": X})["y"], X * 5)
+    del weights
+    assert room - host.room == 16
+    engine.bind(placed_set(6))  # nobody else keeps it
+    np.testing.assert_array_equal(engine.run({"x": X})["y"], X * 6)
+    engine.unbind()
+    assert room == host.room
+
+
+def test_a_set_on_the_gpu_that_does_not_fit_is_refused(engine: tensorrt.TensorRtEngine) -> None:
+    block = cuda.DeviceBuffer(16)
+    for dtype, shape in (("float16", (4,)), ("float32", (2, 2))):
+        tensor = DeviceTensor(block.address, dtype, shape, block)
+        with pytest.raises(EngineError, match=rf"expected w float32\[4\], got {dtype}"):
+            engine.bind(WeightSet("odd", {}, placed={"w": tensor}))
+    with pytest.raises(EngineError, match=r"odd: w float32\[4\] is missing; there are v"):
+        engine.bind(WeightSet("odd", {}, placed={"v": tensor}))
 
 
 def test_what_is_taken_of_the_gpu_can_be_asked(
