@@ -59,6 +59,7 @@ class Load:
         rests: whether a set that was built ahead takes nothing while it is not bound.
         merging: beyond the set, while one is merged; None where none can be.
         modulation: of a loop's modulation at the usual number of steps, where the device keeps it.
+        base: of base and experts on a GPU that can merge by itself; 0 where none can.
     """
 
     engines: Mapping[str, Footprint]
@@ -67,6 +68,7 @@ class Load:
     rests: bool
     merging: int | None
     modulation: int = 0
+    base: int = 0
 
     @property
     def baked(self) -> bool:
@@ -76,10 +78,14 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """`sets` weight sets (of a baked bundle: denoisers) may stay in memory at a time."""
+    """`sets` weight sets (of a baked bundle: denoisers) may stay in memory at a time.
+
+    `base`: whether base and experts stay on the GPU, which then merges by itself.
+    """
 
     keep: Keep
     sets: int
+    base: bool = False
 
     def stays(self, engine: str, step: str) -> bool:
         """Whether an engine may be open during a step that is not its own."""
@@ -98,7 +104,8 @@ class MemoryPlan:
 
     def __str__(self) -> str:
         sets = "1 weight set stays" if self.sets == 1 else f"up to {self.sets} weight sets stay"
-        return f"{_WORDS[self.keep]}, {sets} in memory"
+        base = ", base and experts stay on the GPU" if self.base else ""
+        return f"{_WORDS[self.keep]}, {sets} in memory{base}"
 
 
 def graph_of(engine: str) -> str:
@@ -118,7 +125,7 @@ def peaks(load: Load, plan: MemoryPlan, merged: int | None = None) -> dict[str, 
     opened: dict[str, bool] = {}
     for edit in range(3):  # what one leaves behind, the next begins with
         sets = plan.sets if edit else 1
-        for stage, nbytes in _edit(load, plan, sets, min(merged, sets), opened):
+        for stage, nbytes in _edit(load, plan, sets, min(merged, sets), opened, edit > 0):
             found[stage] = max(found.get(stage, 0), nbytes)
     return found
 
@@ -129,22 +136,31 @@ def peak(load: Load, plan: MemoryPlan, merged: int | None = None) -> int:
 
 
 def _edit(
-    load: Load, plan: MemoryPlan, sets: int, merged: int, opened: dict[str, bool]
+    load: Load,
+    plan: MemoryPlan,
+    sets: int,
+    merged: int,
+    opened: dict[str, bool],
+    base_before: bool,
 ) -> Iterator[tuple[str, int]]:
     """(stage, bytes) wherever more may be in memory than before.
 
-    `opened` goes with it: engines that are open, and whether each has run.
+    `opened` goes with it: engines that are open, and whether each has run. `base_before`: whether
+    an edit before may have merged already.
     """
     running = False  # the denoiser: weights are bound
+    base_there = plan.base and merged > 0 and base_before
 
     def now() -> int:
         engines = load.modulation + sum(load.engines[name].held for name in opened)
         engines += sum(load.engines[name].waiting for name, ran in opened.items() if not ran)
         bound = running or any(graph_of(name) == DENOISER and ran for name, ran in opened.items())
+        engines += load.base if base_there else 0
         if load.baked:
             return engines + merged * load.set_bytes
         copies = max(merged, int(bound)) if load.rests else sets if bound else 0
-        return engines + copies * load.set_bytes
+        # what was merged on the GPU is there without an engine, too
+        return engines + max(copies, merged if base_there else 0) * load.set_bytes
 
     def opening(name: str, stage: str, flowing: int) -> Iterator[tuple[str, int]]:
         if name not in opened:
@@ -166,6 +182,7 @@ def _edit(
             del opened[name]
         if step == ROUTE:
             if merged and load.merging is not None:
+                base_there = plan.base
                 yield stage, now() + load.merging
             continue
         flowing = max(load.engines[name].running for name in names(step))
@@ -193,12 +210,19 @@ def reread(load: Load, plan: MemoryPlan) -> float:
         route = engine if load.baked else load.set_bytes
         missing = 1 - min(plan.sets, load.routes) / load.routes if kept else 1
         again += missing * route + (0 if kept or load.baked else engine)
-    return again
+    # as if a merge were asked for as often as any one route
+    merging = load.base + load.set_bytes if load.base and not plan.base else 0
+    return again + merging / (load.routes + 1)
 
 
 def ladder(load: Load) -> list[MemoryPlan]:
     """The plans worth having, the fastest first: each takes less than all before it."""
-    every = [MemoryPlan(keep, sets) for keep in Keep for sets in range(load.routes, 0, -1)]
+    every = [
+        MemoryPlan(keep, sets, base)
+        for keep in Keep
+        for sets in range(load.routes, 0, -1)
+        for base in ((True, False) if load.base else (False,))
+    ]
     found: list[MemoryPlan] = []
     for plan in sorted(every, key=lambda it: (reread(load, it), peak(load, it))):
         if not found or peak(load, plan) < peak(load, found[-1]):

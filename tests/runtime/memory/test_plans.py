@@ -1,6 +1,7 @@
 """Plans from sizes alone: what each takes by stage, their order, and which one a budget gets."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -145,6 +146,36 @@ def test_a_budget_gets_the_fastest_plan_that_fits_and_sets_get_the_rest() -> Non
     with pytest.raises(RequestError, match=r"less than any plan .* give that at least"):
         fitting(given, plans, peak(given, plans[-1]) - 1)
     assert set_budget(given, plans[0], None) is None
+
+
+def test_a_base_on_the_gpu_is_there_from_the_first_merge_on() -> None:
+    base, given = 1 << 22, replace(load(rests=False, merging=0), base=1 << 22)
+    kept, sent = (MemoryPlan(Keep.EVERYTHING, 2, on_gpu) for on_gpu in (True, False))
+    every = sum(HELD.values())
+    assert peaks(given, kept)["load"] == every + base + 2 * SET
+    assert peaks(given, kept, merged=0) == peaks(given, sent, merged=0)
+    assert {stage: size - base for stage, size in peaks(given, kept).items()} == peaks(given, sent)
+    # in the first edit nothing is there before the weights are merged
+    alone = peaks(given, MemoryPlan(Keep.ONE_ENGINE, 1, base=True))
+    assert alone["route"] == base + SET
+    assert alone["encode"] & ~15 == base + SET + HELD["image_encoder"]
+    assert str(kept).endswith(
+        "up to 2 weight sets stay in memory, base and experts stay on the GPU"
+    )
+
+
+def test_a_base_that_does_not_fit_is_sent_at_every_merge() -> None:
+    given = replace(load(rests=False, merging=0), base=1 << 22)
+    plans = ladder(given)
+    assert plans[0] == MemoryPlan(Keep.EVERYTHING, 4, base=True)
+    without = MemoryPlan(Keep.EVERYTHING, 4)
+    assert reread(given, plans[0]) == 0
+    # one of five requests is merged for, if that is asked for as often as any one route
+    assert reread(given, without) == (given.base + SET) / 5
+    assert fitting(given, plans, peak(given, without)).base is False
+    again = [reread(given, plan) for plan in plans]
+    assert again == sorted(again)
+    assert not any(plan.base for plan in ladder(load(rests=False, merging=0)))
 
 
 def test_baked_routes_are_engines() -> None:
