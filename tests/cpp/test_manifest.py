@@ -86,6 +86,7 @@ KERNEL = {
     "rows": 64,
     "columns": 128,
     "scratch": 0,
+    "resident": 2,
 }
 
 
