@@ -24,7 +24,7 @@ SCALES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Linear:
+class MergedLinear:
     """One routed linear: what it is merged from, and what the graph takes."""
 
     name: str
@@ -35,6 +35,7 @@ class _Linear:
     dtype: str  # of the graph's weight
     scale_dtype: str | None  # of its scales, if it has 8 bits
     smooth: Array | None  # [in], if it has 8 bits
+    base_scale: Array | None = None
 
     def merged(self, row: NDArray[np.float32], scale: float) -> dict[str, Array]:
         wide = "float32" if self.scale_dtype else self.dtype
@@ -76,17 +77,17 @@ class RouteMerger:
         mapped = map_tensors(source)
         self._memory = mapped.memory
         try:
-            self._linears = _linears(mapped.tensors, entry.blocks, weights)
+            self.linears: Sequence[MergedLinear] = _linears(mapped.tensors, entry.blocks, weights)
         except BundleError as error:
             raise BundleError(
                 f"{str(source)!r} cannot be merged from ({error}): {REBUILD}"
             ) from None
-        self.shape = (max(entry.blocks.values()) + 1, len(self._linears[0].A))
+        self.shape = (max(entry.blocks.values()) + 1, len(self.linears[0].A))
         self.nbytes = sum(spec.nbytes for spec in weights)
-        largest = max(linear.base.size for linear in self._linears)
+        largest = max(linear.base.size for linear in self.linears)
         # fp32 copies of the matrices in work: what one is merged from, its steps to 8 bits
         self.peak_bytes = (
-            len(self._memory) + 4 * _COPIES * min(self.threads, len(self._linears)) * largest
+            len(self._memory) + 4 * _COPIES * min(self.threads, len(self.linears)) * largest
         )
 
     def merge(self, table: NDArray[np.floating], name: str) -> WeightSet:
@@ -96,7 +97,7 @@ class RouteMerger:
         """
         tensors: dict[str, Array] = {}
         # in one piece: among what merging frees, sets would leave gaps that nothing fits into
-        block, used = mmap.mmap(-1, self.nbytes + _ALIGNMENT * 2 * len(self._linears)), 0
+        block, used = mmap.mmap(-1, self.nbytes + _ALIGNMENT * 2 * len(self.linears)), 0
         for merged in self.each(table):
             for key, array in merged.items():
                 place = np.frombuffer(block, array.dtype, array.size, used).reshape(array.shape)
@@ -116,7 +117,7 @@ class RouteMerger:
             raise ValueError(f"a table is [{blocks}, {experts}], got {list(table.shape)}")
         rows, scale = table.astype(np.float32), self.entry.scale
         ahead: deque[Future[dict[str, Array]]] = deque()
-        for linear in self._linears:
+        for linear in self.linears:
             if len(ahead) == self.threads:
                 yield ahead.popleft().result()
             ahead.append(self._pool.submit(linear.merged, rows[linear.block], scale))
@@ -139,7 +140,7 @@ def default_threads() -> int:
 
 def _linears(
     stored: Mapping[str, StoredTensor], blocks: Mapping[str, int], weights: Sequence[TensorSpec]
-) -> list[_Linear]:
+) -> list[MergedLinear]:
     """What the file and the graph say of every linear, checked against each other."""
     wanted = {spec.name: spec for spec in weights}
     linears = []
@@ -155,7 +156,7 @@ def _linears(
             found = ", ".join(str(list(array.shape)) for array in (base, A, B))
             raise BundleError(f"{name} has {found} as weight, A and B; the graph takes {spec}")
         smooth = _smooth(stored, name, base.shape[1]) if spec.dtype == "int8" else None
-        linears.append(_Linear(name, block, base, A, B, spec.dtype, scale_dtype, smooth))
+        linears.append(MergedLinear(name, block, base, A, B, spec.dtype, scale_dtype, smooth))
     if wanted:
         raise BundleError(f"the graph takes {next(iter(wanted))}, of which nothing is known")
     if len({len(linear.A) for linear in linears}) != 1:

@@ -73,6 +73,14 @@ def capability() -> tuple[int, int]:
     return int(major), int(minor)
 
 
+def processors() -> int:
+    """Multiprocessors of the GPU."""
+    cuda = _runtime()
+    name = cuda.cudaDeviceAttr.cudaDevAttrMultiProcessorCount
+    found = cuda.cudaDeviceGetAttribute(name, 0)
+    return int(_checked("the GPU cannot be asked what it is", found))
+
+
 def bytes_in_use() -> int:
     """Memory of the GPU that is taken, by whomever."""
     free, total = _checked_all(
@@ -81,7 +89,7 @@ def bytes_in_use() -> int:
     return int(total) - int(free)
 
 
-def _freed_with(owner: object, free: Callable[[Any], Any], handle: Any) -> Callable[[], Any]:
+def freed_with(owner: object, free: Callable[[Any], Any], handle: Any) -> Callable[[], Any]:
     """Frees `handle` when called, or when `owner` goes; at exit the driver frees everything."""
     finalizer = weakref.finalize(owner, free, handle)
     finalizer.atexit = False
@@ -102,7 +110,7 @@ class DeviceBuffer:
         # an empty tensor has an address too
         self.address = int(_checked(what, cuda.cudaMalloc(max(nbytes, 1))))
         self.nbytes = nbytes
-        self._free = _freed_with(self, cuda.cudaFree, self.address)
+        self._free = freed_with(self, cuda.cudaFree, self.address)
 
     def close(self) -> None:
         self._free()
@@ -118,17 +126,25 @@ class Stream:
             cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking),
         )
         self.handle = int(handle)
-        self._destroy = _freed_with(self, cuda.cudaStreamDestroy, self.handle)
+        self._destroy = freed_with(self, cuda.cudaStreamDestroy, self.handle)
 
-    def upload(self, array: Array, buffer: DeviceBuffer) -> None:
-        """Copy a contiguous array; it may be changed when `wait` has returned."""
+    def upload(self, array: Array, buffer: DeviceBuffer, offset: int = 0) -> None:
+        """Copy a contiguous array to `offset` bytes into the buffer.
+
+        It may be changed when `wait` has returned.
+        """
         kind = _runtime().cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._copy(buffer.address, array.ctypes.data, array.nbytes, kind)
+        self._copy(buffer.address + offset, array.ctypes.data, array.nbytes, kind)
 
     def download(self, buffer: DeviceBuffer, array: Array) -> None:
         """Copy into a contiguous array; it is filled when `wait` has returned."""
         kind = _runtime().cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._copy(array.ctypes.data, buffer.address, array.nbytes, kind)
+
+    def zero(self, address: int, nbytes: int) -> None:
+        """Make so many bytes of device memory zeros."""
+        result = _runtime().cudaMemsetAsync(address, 0, nbytes, self.handle)
+        _checked("memory of the GPU cannot be set", result)
 
     def wait(self) -> None:
         _checked("the GPU failed", _runtime().cudaStreamSynchronize(self.handle))
@@ -177,7 +193,7 @@ class CapturedStep:
             cuda.cudaGetLastError()
             raise
         self._stream = stream
-        self._destroy = _freed_with(self, cuda.cudaGraphExecDestroy, self._graph)
+        self._destroy = freed_with(self, cuda.cudaGraphExecDestroy, self._graph)
 
     def launch(self) -> None:
         """Enqueue all of it on its stream."""

@@ -15,6 +15,7 @@ from a2edit.runtime.memory.costs import BackendCosts, costs_of, engine_footprint
 from a2edit.runtime.memory.ledger import Ledger
 from a2edit.runtime.memory.plans import Keep, Load, MemoryPlan, graph_of
 from a2edit.runtime.memory.process import trim
+from a2edit.runtime.merging import Merging
 from a2edit.runtime.routing import RouteChoice, RoutePlan, WeightSource
 from a2edit.runtime.targets import TARGETS, Precision, target_of
 
@@ -76,7 +77,7 @@ class EnginePool:
         self.variant = self._variant(DENOISER)  # of the denoiser, and so of its weight sets
         self.ledger = Ledger()
         self._workspaces: dict[str, int] = {}  # that engines told of
-        self._merger = bundle.merger(self.variant)
+        self._merging = Merging(bundle, self.variant, self.target, self.ledger)
         self._load = self._foreseen()
         self._plan = MemoryPlan(Keep.EVERYTHING, len(bundle.manifest.routes))
 
@@ -143,6 +144,8 @@ class EnginePool:
             if step != DENOISER and graph_of(name) == DENOISER:  # it has run
                 self.ledger.hold(f"engine {name}", self._load.engines[name].held)
         self._close(name for name in self._engines if not plan.stays(name, step))
+        if not plan.base:
+            self._merging.leave_gpu()
 
     def shut(self, step: str) -> None:
         """Close the engines of a step: after a failure nobody knows what state they are in."""
@@ -176,14 +179,13 @@ class EnginePool:
 
     def merged_weights(self) -> WeightSource | None:
         """Weights for any table, merged from the experts; None where the bundle has none."""
-        merger = self._merger
-        if merger is None:
+        if self._merging.peak_bytes is None:
             return None
 
         def merged(plan: RoutePlan) -> WeightSet:
-            with self.ledger.passing("merging", self._load.merging or 0):
-                weights = merger.merge(plan.table, plan.route)
-                merger.rest()
+            weights = self._merging.merge(plan.table, plan.route, on_gpu=self._plan.base)
+            if self._load.base != self._merging.gpu_bytes:  # its kernels do not run after all
+                self._load = self._foreseen()
             return weights
 
         return WeightSource(merged, self._set_bytes)
@@ -225,6 +227,7 @@ class EnginePool:
 
     def close(self) -> None:
         self._close(self._engines)
+        self._merging.leave_gpu()
 
     def _close(self, names: Iterable[str]) -> None:
         names = list(names)
@@ -240,10 +243,6 @@ class EnginePool:
     def _foreseen(self) -> Load:
         """From the manifest, and from what engines told when they were opened."""
         manifest, costs = self._bundle.manifest, self.costs
-        merging = None
-        if self._merger is not None:
-            # the GPU has no part in it
-            merging = self._merger.peak_bytes if self.target == "cpu" else 0
         unused = {DENOISER, *CACHE_GRAPHS} - set(self._denoisers)
         used = {name: entry for name, entry in self._entries.items() if name not in unused}
         return Load(
@@ -251,8 +250,9 @@ class EnginePool:
             set_bytes=self._set_bytes,
             routes=len(manifest.routes),
             rests=costs.rests,
-            merging=merging,
+            merging=self._merging.peak_bytes,
             modulation=self._modulation_bytes,
+            base=self._merging.gpu_bytes,
         )
 
     def _opened(self, name: str) -> CheckedEngine:

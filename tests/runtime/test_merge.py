@@ -16,7 +16,7 @@ from a2edit.kernels.reference import LEVELS, merge_weight, narrowed, quantise_ro
 from a2edit.runtime.engines.base import TensorSpec, WeightSet
 from a2edit.runtime.errors import BundleError
 from a2edit.runtime.manifest import MergeEntry
-from a2edit.runtime.merge import RouteMerger, _Linear
+from a2edit.runtime.merge import MergedLinear, RouteMerger
 from a2edit.runtime.tensors import map_tensors
 
 NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -116,13 +116,13 @@ def test_no_linear_is_merged_long_before_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[str] = []
-    merge = _Linear.merged
+    merge = MergedLinear.merged
 
-    def counted(linear: _Linear, *rest: Any) -> dict[str, np.ndarray]:
+    def counted(linear: MergedLinear, *rest: Any) -> dict[str, np.ndarray]:
         begun.append(linear.name)
         return merge(linear, *rest)
 
-    monkeypatch.setattr(_Linear, "merged", counted)
+    monkeypatch.setattr(MergedLinear, "merged", counted)
     parts = RouteMerger(tmp_path / "m", source(tmp_path / "m", 0), specs(), threads=1).each(
         table(3)
     )

@@ -1,0 +1,242 @@
+"""Merging on a GPU: base and experts stay there, and a kernel writes weights where engines read."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from a2edit.runtime.engines.base import Array, DeviceTensor, TensorSpec, WeightSet
+from a2edit.runtime.engines.cuda import DeviceBuffer, Stream, processors
+from a2edit.runtime.engines.kernel import Argument, CompiledKernel, float32, int32, pointer
+from a2edit.runtime.merge import MergedLinear, RouteMerger
+from a2edit.runtime.merge_kernels import MergeKernelEntry
+
+_ALIGNMENT = 256  # bytes: of every tensor, as memory of its own would be
+_ROW = 4  # float32 values: rows of a table begin at addresses that a kernel may rely on
+_WORD = 4  # bytes, of the workspace
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Of tensors in one block of memory: where each begins, and how large they are together."""
+
+    offsets: Mapping[str, int]
+    nbytes: int
+
+    @classmethod
+    def of(cls, sizes: Mapping[str, int]) -> "_Place":
+        offsets, end = {}, 0
+        for name, nbytes in sizes.items():
+            offsets[name] = end
+            end += -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+        return cls(offsets, end)
+
+
+class DeviceMerger:
+    """Merges weight sets as a RouteMerger does, on the GPU (docs/decisions/0021).
+
+    Sums are in another order than on the processor: 8-bit values that lie near a tie may be one
+    level away, others differ in their last bit. On one GPU a table gives the same bytes each time.
+    Thread-safe; one merge runs at a time.
+
+    Attributes:
+        nbytes: that base, experts and workspace take on the GPU, for as long as this is open.
+    """
+
+    def __init__(
+        self,
+        merger: RouteMerger,
+        weights: Sequence[TensorSpec],
+        kernels: Sequence[MergeKernelEntry],
+        folder: Path,
+    ) -> None:
+        """Copy what `merger` merges from to the GPU, and load the kernels.
+
+        Args:
+            merger: maps and has checked the file.
+            weights: the routed weights of the graph.
+            kernels: that the bundle has for this GPU; `merges_all` of them.
+            folder: of the bundle.
+
+        Raises:
+            TargetError: no GPU.
+            DeviceMemoryError: it does not fit.
+            EngineError: a kernel cannot be loaded.
+        """
+        self._weights, self._scale = tuple(weights), merger.entry.scale
+        self._linears = tuple(merger.linears)
+        self._table = merger.shape
+        self._chosen = {linear.name: _fitting(linear, kernels) for linear in self._linears}
+        self._from = _Place.of({name: it.nbytes for name, it in _sources(self._linears)})
+        self._to = _Place.of({spec.name: spec.nbytes for spec in self._weights})
+        self._spaces = _Place.of(
+            {
+                linear.name: _WORD * _words(len(linear.base), self._chosen[linear.name])
+                for linear in self._linears
+            }
+        )
+        self.nbytes = resident_bytes(merger, kernels)
+        self._lock = threading.Lock()
+        self._stream = Stream()
+        self._sources = DeviceBuffer(self._from.nbytes)
+        self._workspace = DeviceBuffer(self._spaces.nbytes)
+        self._rows = DeviceBuffer(_WORD * self._table[0] * _padded(self._table[1]))
+        self._processors = processors()
+        used = {it.file: it for chosen in self._chosen.values() for it in chosen.values()}
+        self._loaded = {
+            file: CompiledKernel(folder / file, it.symbol, it.threads, it.shared)
+            for file, it in used.items()
+        }
+        for name, array in _sources(self._linears):
+            self._stream.upload(
+                np.ascontiguousarray(array), self._sources, self._from.offsets[name]
+            )
+        self._stream.wait()
+        merger.rest()
+
+    def merge(self, table: NDArray[np.floating], name: str) -> WeightSet:
+        """The weight set `name` for a table R[L, N], on the GPU (rows past the last block are not
+        read); raises DeviceMemoryError where it has no room for one.
+        """
+        blocks, experts = self._table
+        if table.ndim != 2 or table.shape[0] < blocks or table.shape[1] != experts:
+            raise ValueError(f"a table is [{blocks}, {experts}], got {list(table.shape)}")
+        rows = np.zeros((blocks, _padded(experts)), np.float32)
+        rows[:, :experts] = table[:blocks]
+        block = DeviceBuffer(self._to.nbytes)
+        with self._lock:
+            self._stream.upload(rows, self._rows)
+            self._stream.zero(self._workspace.address, self._workspace.nbytes)
+            for linear in self._linears:
+                self._launch(linear, block)
+            self._stream.wait()
+        placed = {
+            spec.name: DeviceTensor(
+                block.address + self._to.offsets[spec.name], spec.dtype, spec.shape, block
+            )
+            for spec in self._weights
+        }
+        return WeightSet(name, {}, placed=placed)
+
+    def close(self) -> None:
+        """Free what lies on the GPU; sets that were merged stay for as long as they are used."""
+        with self._lock:
+            for kernel in self._loaded.values():
+                kernel.close()
+            for buffer in (self._sources, self._workspace, self._rows):
+                buffer.close()
+            self._stream.close()
+
+    def _launch(self, linear: MergedLinear, block: DeviceBuffer) -> None:
+        chosen = self._chosen[linear.name]
+        out, inner = linear.base.shape
+        space = self._workspace.address + self._spaces.offsets[linear.name]
+        phases = ("cast",) if "cast" in chosen else ("maxima", "levels")
+        if "one_pass" in chosen:
+            entry = chosen["one_pass"]
+            # a row's tiles wait for each other, so all must be able to run at once
+            if _tiles(inner, entry.columns) <= entry.resident * self._processors:
+                phases = ("one_pass",)
+        for phase in phases:
+            entry = chosen[phase]
+            if phase == "levels":
+                self._stream.zero(space, _WORD)  # tiles are dealt anew, maxima stay
+            blocks = _tiles(out, entry.rows) * _tiles(inner, entry.columns)
+            arguments = self._arguments(linear, block, space)
+            nothing = [pointer(0)] * entry.scratch
+            self._loaded[entry.file].launch(self._stream, blocks, [*arguments, *nothing])
+
+    def _arguments(self, linear: MergedLinear, block: DeviceBuffer, space: int) -> list[Argument]:
+        """In the kernel's order; what it does not read is given an address that it may."""
+        row = self._rows.address + _WORD * linear.block * _padded(self._table[1])
+
+        def source(part: str) -> int:
+            offset = self._from.offsets.get(f"{linear.name}.{part}")
+            return row if offset is None else self._sources.address + offset
+
+        def result(part: str) -> int:
+            offset = self._to.offsets.get(f"{linear.name}.{part}")
+            return row if offset is None else block.address + offset
+
+        addresses = [
+            *(source(part) for part in ("weight", "base_scale", "A", "B")),
+            row,
+            source("smooth"),
+            *(result(part) for part in ("weight", "scale")),
+            space,
+        ]
+        out, inner = linear.base.shape
+        sizes = [int32(out), int32(inner), float32(self._scale)]
+        return [*map(pointer, addresses), *sizes]
+
+
+def merges_all(merger: RouteMerger, kernels: Sequence[MergeKernelEntry]) -> bool:
+    """Whether `kernels` can merge every linear of `merger`."""
+    return all(_fitting(linear, kernels) for linear in merger.linears)
+
+
+def resident_bytes(merger: RouteMerger, kernels: Sequence[MergeKernelEntry]) -> int:
+    """What a DeviceMerger of these takes on the GPU beside its sets: plain arithmetic."""
+    sources = _Place.of({name: array.nbytes for name, array in _sources(merger.linears)})
+    spaces = _Place.of(
+        {
+            linear.name: _WORD * _words(len(linear.base), _fitting(linear, kernels))
+            for linear in merger.linears
+        }
+    )
+    blocks, experts = merger.shape
+    return sources.nbytes + spaces.nbytes + _WORD * blocks * _padded(experts)
+
+
+def _sources(linears: Sequence[MergedLinear]) -> Iterator[tuple[str, Array]]:
+    for linear in linears:
+        parts = {
+            "weight": linear.base,
+            "base_scale": linear.base_scale,
+            "A": linear.A,
+            "B": linear.B,
+            "smooth": linear.smooth,
+        }
+        for part, array in parts.items():
+            if array is not None:
+                yield f"{linear.name}.{part}", array
+
+
+def _fitting(
+    linear: MergedLinear, kernels: Sequence[MergeKernelEntry]
+) -> dict[str, MergeKernelEntry]:
+    """By phase; nothing where a phase that it needs is missing."""
+    wanted = (
+        *map(_stored_type, (linear.base, linear.A)),
+        linear.dtype,
+        linear.scale_dtype or "",
+        linear.smooth is not None,
+    )
+    found = {
+        entry.phase: entry
+        for entry in kernels
+        if wanted == (entry.base, entry.factors, entry.weight, entry.scale, entry.smooth)
+    }
+    needed = {"maxima", "levels"} if linear.scale_dtype else {"cast"}
+    return found if needed <= found.keys() else {}
+
+
+def _stored_type(array: Array) -> str:
+    return "bfloat16" if array.dtype == np.uint16 else array.dtype.name
+
+
+def _words(out: int, chosen: Mapping[str, MergeKernelEntry]) -> int:
+    """Of the workspace: a ticket, a count a band of rows, a maximum a row."""
+    rows = min((entry.rows for entry in chosen.values()), default=1)
+    return 1 + _tiles(out, rows) + out
+
+
+def _tiles(size: int, side: int) -> int:
+    return -(-size // side)
+
+
+def _padded(experts: int) -> int:
+    return _tiles(experts, _ROW) * _ROW

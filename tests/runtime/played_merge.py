@@ -1,0 +1,104 @@
+"""The work of a merge kernel, done at the addresses of its arguments: by numpy, or by Triton."""
+
+import ctypes
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from a2edit.kernels.reference import LEVELS, merge_weight, narrowed, quantise_rows, widened
+from a2edit.runtime.engines.base import Array, numpy_name
+from a2edit.runtime.merge_kernels import MergeKernelEntry
+
+PHASES = {True: ("one_pass", "maxima", "levels"), False: ("cast",)}
+
+
+def kernels_of(
+    folder: Path, base: str, weight: str, scale: str = "bfloat16", *, smooth: bool = False
+) -> list[MergeKernelEntry]:
+    """Entries, and files that stand for their cubins: the entry itself, and its symbol."""
+    found = []
+    for phase in PHASES[weight in LEVELS]:
+        entry = MergeKernelEntry(
+            file=f"{phase}.cubin",
+            symbol=f"merge_{phase}",
+            phase=phase,
+            base=base,
+            factors="bfloat16" if base == "int8" else base,
+            weight=weight,
+            scale=scale if weight in LEVELS else "",
+            smooth=smooth,
+            threads=128,
+            shared=0,
+            rows=64,
+            columns=128,
+            scratch=2,
+            resident=2,
+        )
+        image = f"{json.dumps(asdict(entry))}\n{entry.symbol}"
+        (folder / entry.file).write_text(image)
+        found.append(entry)
+    return found
+
+
+def at(address: int, dtype: str, *shape: int) -> Array:
+    """The array that lies at an address."""
+    kind = np.dtype(numpy_name(dtype))
+    block = (ctypes.c_uint8 * (kind.itemsize * int(np.prod(shape)))).from_address(address)
+    return np.ctypeslib.as_array(block).view(kind).reshape(shape)
+
+
+def by_numpy(experts: int, rank: int, image: bytes, blocks: int, values: tuple[Any, ...]) -> None:
+    """What the kernel is to do, as the reference does it."""
+    entry = MergeKernelEntry(**json.loads(image.splitlines()[0]))
+    base, base_scales, A, B, weights, smooth, levels, scales, space, out, inner, factor = values[
+        : -entry.scratch
+    ]
+    assert values[-entry.scratch :] == (0,) * entry.scratch
+    bands = -(-out // entry.rows)
+    assert blocks == bands * -(-inner // entry.columns)
+    words = at(space, "int32", 1 + bands + out)
+    assert not (words[:1] if entry.phase == "levels" else words).any()
+    words[0] = blocks
+    W = (
+        widened(at(base, entry.base, out, inner))
+        if entry.base != "int8"
+        else (at(base, "int8", out, inner) * at(base_scales, "float32", out)[:, None])
+    )
+    low, high = at(A, entry.factors, experts, rank, inner), at(B, entry.factors, experts, out, rank)
+    merged = merge_weight(W, low, high, at(weights, "float32", experts), factor, "float32")
+    if entry.phase == "cast":
+        at(levels, entry.weight, out, inner)[...] = narrowed(merged, entry.weight)
+        return
+    factors = at(smooth, "float32", inner) if entry.smooth else None
+    largest = np.abs(merged if factors is None else merged * factors).max(1)
+    if entry.phase == "maxima":
+        words[1 + bands :] = largest.view(np.int32)
+        return
+    if entry.phase == "levels":
+        np.testing.assert_array_equal(words[1 + bands :], largest.view(np.int32))
+    found, steps = quantise_rows(merged, factors, entry.weight, entry.scale)
+    at(levels, entry.weight, out, inner)[...] = found
+    at(scales, entry.scale, out)[...] = steps
+
+
+def by_triton(experts: int, rank: int, image: bytes, blocks: int, values: tuple[Any, ...]) -> None:
+    """The kernel, in Triton's interpreter, at the same addresses."""
+    import torch
+
+    from a2edit.kernels.triton import merge_quantize as merging
+
+    entry = MergeKernelEntry(**json.loads(image.splitlines()[0]))
+    *addresses, out, inner, factor = values[: -entry.scratch]
+    kinds = (entry.base, "float32", *[entry.factors] * 2, *["float32"] * 2, entry.weight)
+    kinds = (*kinds, entry.scale or "float32", "int32")
+
+    def tensor(address: int, kind: str) -> Any:
+        bits = torch.from_numpy(at(address, kind, 1))
+        return bits if kind == "float8_e4m3fn" else bits.view(getattr(torch, kind))
+
+    constants = merging.constants_of(entry, experts, rank)
+    tensors = [tensor(address, kind) for address, kind in zip(addresses, kinds, strict=True)]
+    merging.merge_quantize_kernel[(blocks,)](*tensors, out, inner, factor, **constants)

@@ -1,0 +1,183 @@
+"""Merging inside an editor, on a GPU of host memory: who merges, and what memory does to it."""
+
+import ctypes
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from a2edit.runtime.bundle import Bundle, open_bundle
+from a2edit.runtime.editor import Editor
+from a2edit.runtime.engines import cuda, kernel
+from a2edit.runtime.engines.base import Array, DeviceTensor, WeightSet, numpy_name
+from a2edit.runtime.engines.pool import EnginePool
+from a2edit.runtime.engines.recording import RecordingEngine
+from a2edit.runtime.manifest import read_manifest
+from a2edit.runtime.memory.plans import ladder, peak
+from a2edit.runtime.merging import BASE
+from a2edit.runtime.request import EditRequest
+from tests.runtime.closed_form import EXPERTS
+from tests.runtime.conftest import seal
+from tests.runtime.host_cuda import HostCuda, HostDriver
+from tests.runtime.played_merge import by_numpy, kernels_of
+
+RANK = 64
+
+
+class FarEngine(RecordingEngine):
+    """Reads weights that were merged on the GPU from its memory."""
+
+    def _bind_placed(
+        self, parameters: Mapping[str, Array], weights: Mapping[str, DeviceTensor]
+    ) -> None:
+        arrays = {
+            name: np.frombuffer(
+                ctypes.string_at(it.address, it.nbytes), numpy_name(it.dtype)
+            ).reshape(it.shape)
+            for name, it in weights.items()
+        }
+        self._bind({**parameters, **arrays})
+
+
+class FarPool(EnginePool):
+    """Its denoiser takes weights wherever they lie."""
+
+    far: FarEngine | None = None
+
+    def get(self, name: str) -> FarEngine:
+        inner = super().get(name)
+        if name != "dit":
+            return inner  # type: ignore[return-value] # as good as one
+        if self.far is None:
+
+            def compute(
+                inputs: Mapping[str, Array], weights: Mapping[str, Array]
+            ) -> dict[str, Array]:
+                near = {key: np.array(array) for key, array in weights.items()}
+                inner.bind(WeightSet("near", near))
+                return inner.run(inputs)
+
+            self.far = FarEngine(inner.spec, compute)
+        return self.far
+
+    def close(self) -> None:
+        if self.far is not None:
+            self.far.close()
+        super().close()
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> HostCuda:
+    host = HostCuda()
+    driver = HostDriver(partial(by_numpy, EXPERTS, RANK))
+    monkeypatch.setattr(cuda, "_runtime", lambda: host)
+    monkeypatch.setattr(kernel, "_driver", lambda: driver)
+    return host
+
+
+@pytest.fixture
+def opened(own_bundle: Path) -> Bundle:
+    """A bundle with kernels for the target that there is here."""
+    file = own_bundle / "weights/merge.safetensors"
+    save_file({name: it.astype(np.float32) for name, it in load_file(file).items()}, file)
+    kernels = tuple(kernels_of(own_bundle, "float32", "float32"))
+    seal(own_bundle, replace(read_manifest(own_bundle), merge_kernels={"cpu": kernels}))
+    return open_bundle(own_bundle)
+
+
+def request(pictures: Path, colour: str = "plum") -> EditRequest:
+    return EditRequest(
+        image=pictures / "scene.png",
+        mask=pictures / "mask.png",
+        reference=pictures / f"{colour}.png",
+        prompt=f"a {colour} chair",
+        steps=2,
+    )
+
+
+@pytest.fixture
+def expected(opened: Bundle, pictures: Path) -> bytes:
+    plain = Bundle(opened.folder, replace(opened.manifest, merge_kernels={}))
+    with Editor(plain, EnginePool(plain)) as editor:
+        result = editor.edit(request(pictures))
+        assert result.supply == "merged"
+        assert not any(plan.base for plan in ladder(editor.engines.load()))
+        return result.image.tobytes()
+
+
+def test_an_editor_merges_on_the_gpu(
+    host: HostCuda, opened: Bundle, pictures: Path, expected: bytes
+) -> None:
+    with Editor(opened, FarPool(opened)) as editor:
+        assert editor.memory.plan.base
+        editor.edit(request(pictures, "red"))  # a route of the bundle
+        assert not host.blocks
+        assert editor.edit(request(pictures)).image.tobytes() == expected
+        held = editor.engines.ledger.held[BASE]
+        assert held == editor.engines.load().base
+        merged = editor.engines.bound
+        assert merged is not None
+        assert merged.placed
+        assert 10**6 - host.room == held + merged.nbytes
+        uploads = host.uploads
+        del merged
+        editor.edit(request(pictures, "green"))
+        assert editor.edit(request(pictures)).image.tobytes() == expected
+        assert host.uploads == uploads  # the set is still there
+    assert not host.blocks
+
+
+def test_a_base_that_does_not_fit_is_said_and_the_processor_merges(
+    host: HostCuda, opened: Bundle, pictures: Path, expected: bytes
+) -> None:
+    host.room = 1000
+    with Editor(opened, FarPool(opened)) as editor:
+        assert editor.edit(request(pictures)).image.tobytes() == expected
+        assert not editor.memory.plan.base
+        said = editor.memory.said
+        assert all(line.startswith("memory ran out to route (") for line in said)
+        assert [line.endswith("base and experts stay on the GPU") for line in said][-1] is False
+        bound = editor.engines.bound
+        assert bound is not None
+        assert not bound.placed
+    assert not host.blocks
+
+
+def test_a_budget_says_whether_the_base_stays(
+    host: HostCuda, opened: Bundle, pictures: Path, expected: bytes
+) -> None:
+    load = FarPool(opened).load()
+    plans = ladder(load)
+    without = next(plan for plan in plans if not plan.base)
+    for budget, base in ((peak(load, plans[0]), True), (peak(load, without), False)):
+        pool = FarPool(opened)
+        with Editor(opened, pool, memory_budget=budget) as editor:
+            assert editor.memory.plan.base is base
+            assert editor.edit(request(pictures)).image.tobytes() == expected
+            assert bool(host.blocks) is base
+            assert (BASE in pool.ledger.held) is base
+    assert not host.blocks
+
+
+@pytest.mark.usefixtures("host")
+def test_kernels_that_do_not_load_are_left_out_with_a_warning(
+    opened: Bundle, pictures: Path, expected: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    (kernel_of,) = opened.manifest.merge_kernels["cpu"]
+    opened.path(kernel_of.file).write_bytes(b"")
+    with (
+        caplog.at_level(logging.WARNING),
+        Editor(opened, FarPool(opened)) as editor,
+    ):
+        for _ in range(2):
+            assert editor.edit(request(pictures)).image.tobytes() == expected
+            editor.routes.clear()
+        assert editor.engines.load().base == 0
+    (record,) = caplog.records
+    assert "routes are merged on the processor: kernel" in record.message
+    assert "build the bundle again" in record.message
