@@ -1,7 +1,7 @@
 """The Triton kernels: computed in the interpreter, compiled for every kind of GPU, run on one.
 
-`triton_checks.py` compares with numpy, in processes of its own; here are those processes, and what
-compilers say of the kernels at the full model's sizes.
+`triton_checks.py` and `triton_merge_checks.py` compare with numpy, in processes of their own; here
+are those processes, and what compilers say of the kernels at the full model's sizes.
 """
 
 import os
@@ -32,14 +32,15 @@ from a2edit.kernels.triton.quantize_activation import (
     warps_for,
 )
 
-CHECKS = Path(__file__).with_name("triton_checks.py")
+CHECKS = ("triton_checks.py", "triton_merge_checks.py")
 CAPABILITIES = (80, 89, 90, 120)
 # Of one program without asking for more, on all of them; and registers of a multiprocessor.
 SHARED_BYTES, REGISTERS = 48 * 1024, 65536
 
 
-def checked(environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CHECKS)]
+def checked(name: str, environment: dict[str, str]) -> None:
+    file = Path(__file__).with_name(name)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
     done = subprocess.run(
         command,
         env=os.environ | environment,
@@ -52,16 +53,18 @@ def checked(environment: dict[str, str]) -> None:
     assert re.search(r"\d\d passed", done.stdout), done.stdout
 
 
-def test_the_interpreter_computes_what_numpy_does() -> None:
-    checked({"TRITON_INTERPRET": "1"})
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_interpreter_computes_what_numpy_does(name: str) -> None:
+    checked(name, {"TRITON_INTERPRET": "1"})
 
 
 @pytest.mark.gpu
-def test_the_gpu_computes_what_numpy_does() -> None:
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_gpu_computes_what_numpy_does(name: str) -> None:
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("this torch was built without CUDA")
-    checked({"TRITON_INTERPRET": "0"})
+    checked(name, {"TRITON_INTERPRET": "0"})
 
 
 @pytest.mark.gpu
@@ -134,29 +137,24 @@ class Variant:
         return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
-def merging(fp8: bool, phase: int) -> Variant:
+def merging(fp8: bool, phase: Any, base: str = "*bf16", factors: str = "*bf16") -> Variant:
+    """Of 8 bits, or of bfloat16 where the phase is CAST."""
+    cast = phase.value == merge_quantize.CAST.value
     return Variant(
         merge_quantize.merge_quantize_kernel,
         {
-            **dict.fromkeys(("base", "A", "B"), "*bf16"),
-            **dict.fromkeys(("weights", "smooth"), "*fp32"),
-            "levels": "*u8" if fp8 else "*i8",
+            "base": base,
+            **dict.fromkeys(("A", "B"), factors),
+            **dict.fromkeys(("base_scales", "weights", "smooth"), "*fp32"),
+            "levels": "*bf16" if cast else "*u8" if fp8 else "*i8",
             "scales": "*bf16",
             "workspace": "*i32",
             **dict.fromkeys(("out", "inner"), "i32"),
             "factor": "fp32",
         },
-        {
-            "EXPERTS": 8,
-            "RANK": 32,
-            "RANK_BLOCK": 32,
-            "FP8": fp8,
-            "SMOOTH": not fp8,
-            "WIDEN": False,
-            "PHASE": phase,
-            "ROWS": merge_quantize.ROWS,
-            "COLUMNS": merge_quantize.COLUMNS,
-        },
+        merge_quantize.constants(
+            phase, 8, 32, wide=factors == "*fp32", fp8=fp8, smooth=not (fp8 or cast)
+        ),
         merge_quantize.WARPS,
     )
 
@@ -181,8 +179,13 @@ ROTATION = Variant(
     4,
 )
 VARIANTS = {
-    "merge_quantize": lambda fp8: merging(fp8, merge_quantize.ONE_PASS.value),
-    "merge_quantize-maxima": lambda fp8: merging(fp8, merge_quantize.MAXIMA.value),
+    "merge_quantize": lambda fp8: merging(fp8, merge_quantize.ONE_PASS),
+    "merge_quantize-maxima": lambda fp8: merging(fp8, merge_quantize.MAXIMA),
+    "merge_quantize-int8": lambda fp8: merging(fp8, merge_quantize.ONE_PASS, base="*i8"),
+    "merge_quantize-fp32": lambda fp8: merging(
+        fp8, merge_quantize.ONE_PASS, base="*fp32", factors="*fp32"
+    ),
+    "merge_quantize-cast": lambda fp8: merging(fp8, merge_quantize.CAST),
     "quantize_activation": lambda fp8: tokenwise(quantize_activation_kernel, {}, 15360, fp8),
     "modulate_norm": lambda fp8: tokenwise(modulate_norm_kernel, MODULATION, 3072, fp8),
     "qk_norm_rope": lambda fp8: ROTATION,
@@ -227,8 +230,9 @@ def test_cubins_fit_their_gpu(name: str, capability: int, tmp_path: Path) -> Non
     said = assembled(ptx, capability, tmp_path)
     assert "0 bytes spill stores, 0 bytes spill loads" in said, said
     assert compiled.metadata.shared <= SHARED_BYTES
-    if name == "merge_quantize":
-        assert "mma" in ptx, "products must run on tensor cores"
+    if name.startswith("merge_quantize"):
+        # there are none for fp32, whose products must not be rounded
+        assert ("mma" in ptx) == (name != "merge_quantize-fp32"), "products run on tensor cores"
         used = re.search(r"Used (\d+) registers", said)
         assert used
         threads = merge_quantize.WARPS * 32
