@@ -121,7 +121,8 @@ def _pieces(steps: Steps, plans: Sequence[Sequence[TargetPlan]]) -> Pieces:
                 asked = plan.denoiser.precision
                 steps.chain.progress.note(f"{asked} does not pass, building the next: {error}")
             else:
-                targets.append(Built(plan, engines, verified))
+                kernels = steps.merge_kernels(plan, merge, own[DIT])
+                targets.append(Built(plan, engines, verified, kernels))
                 break
     return Pieces(
         settings=steps.settings,

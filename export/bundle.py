@@ -17,6 +17,7 @@ from a2edit.export.chain import Made, file_hash
 from a2edit.export.compile import compiler_version, engine_file
 from a2edit.export.compile import openvino as processor
 from a2edit.export.compile.layers import SUFFIX
+from a2edit.export.compile.merge_kernels import read_merge_kernels, triton_version
 from a2edit.export.edge import graph_file, read_graph
 from a2edit.export.files import read_json
 from a2edit.export.gallery import Shown
@@ -50,6 +51,7 @@ from a2edit.runtime.manifest import (
     TokenizerEntry,
     WeightSetEntry,
 )
+from a2edit.runtime.merge_kernels import MergeKernelEntry
 from a2edit.runtime.sampler import FLUX_SHIFT
 
 if TYPE_CHECKING:
@@ -64,11 +66,24 @@ _TABLES = "calibration/tables.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """One target's finished steps: engines by graph or "dit.<route>"."""
+    """One target's finished steps: engines by graph or "dit.<route>".
+
+    `kernels` merge routes on its GPU; None where the processor does.
+    """
 
     plan: TargetPlan
     engines: Mapping[str, Made]
     verified: Made
+    kernels: Made | None = None
+
+    @property
+    def folder(self) -> str:
+        """Of its files in a bundle."""
+        return f"engines/{self.plan.target.name}"
+
+    @property
+    def merge_kernels(self) -> tuple[MergeKernelEntry, ...]:
+        return read_merge_kernels(self.kernels.folder, self.folder) if self.kernels else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,8 +157,11 @@ def _fill(folder: Path, pieces: Pieces, checkpoint: Checkpoint) -> Manifest:
             _place(made.folder / f"{route}.safetensors", folder / _weights_file(variant, route))
     for built in pieces.targets:
         for name, made in built.engines.items():
-            file = _engine_file(built.plan, name)
+            file = _engine_file(built, name)
             _place(made.folder / Path(file).name, folder / file)
+        for kernel in built.merge_kernels:
+            assert built.kernels
+            _place(built.kernels.folder / Path(kernel.file).name, folder / kernel.file)
     if pieces.merge:
         _place(pieces.merge.folder / MERGE_FILE, folder / _MERGE)
     _place(pieces.samples.folder / SAMPLES_FILE, folder / BUNDLED_SAMPLES)
@@ -267,6 +285,11 @@ def _manifest(
             for path in files
         },
         merge=read_merge_entry(pieces.merge.folder, _MERGE) if pieces.merge else None,
+        merge_kernels={
+            built.plan.target.name: kernels
+            for built in pieces.targets
+            if (kernels := built.merge_kernels)
+        },
         calibration=CalibrationEntry(
             file=_TABLES, categories=read_traces(pieces.traces.folder).categories
         ),
@@ -275,6 +298,11 @@ def _manifest(
         verification=dict(verification),
         tools={
             **tool_versions(),
+            **(
+                {"triton": str(triton_version())}
+                if any(it.kernels for it in pieces.targets)
+                else {}
+            ),
             "processor": processor.processor()[0],
             "calibration": GIVEN_DATA if pieces.settings.calibration else DRAWN_DATA,
         },
@@ -285,7 +313,7 @@ def _engines(built: Built) -> dict[str, EngineEntry]:
     plan = built.plan
     return {
         name: EngineEntry(
-            file=_engine_file(plan, name),
+            file=_engine_file(built, name),
             variant=plan.policy(name).variant,
             backend=plan.backend,
             version=compiler_version(plan.backend),
@@ -332,8 +360,8 @@ def _weights_file(variant: str, route: str) -> str:
     return f"weights/{variant}/{route}.safetensors"
 
 
-def _engine_file(plan: TargetPlan, name: str) -> str:
-    return f"engines/{plan.target.name}/{engine_file(name, plan.backend)}"
+def _engine_file(built: Built, name: str) -> str:
+    return f"{built.folder}/{engine_file(name, built.plan.backend)}"
 
 
 def _place(source: Path, target: Path) -> None:

@@ -45,6 +45,8 @@ def print_bundle(folder: Path, console: Console) -> None:
     for target in sorted(manifest.engines):
         console.print(_engines(manifest, target))
         console.print(_routes(manifest, target))
+        if manifest.merge:
+            console.print(f"merged by    {_merger(manifest, target)}", soft_wrap=True)
         if manifest.step_cache:
             console.print(_step_cache(manifest.step_cache, manifest.verification.get(target, {})))
         verified = manifest.verification.get(target, {})
@@ -100,6 +102,15 @@ def _past(manifest: Manifest) -> str:
         f"above a predicted error of {manifest.route_metric.tolerance:.2%} {merged}; "
         f"{samples} calibration samples"
     )
+
+
+def _merger(manifest: Manifest, target: str) -> str:
+    """What merges routes for a target, and from which types to which."""
+    kernels = manifest.merge_kernels.get(target, ())
+    if not kernels:
+        return "the processor"
+    pairs = sorted({f"{kernel.base} to {kernel.weight}" for kernel in kernels})
+    return f"the GPU, {len(kernels)} kernels: {', '.join(pairs)}"
 
 
 def _engines(manifest: Manifest, target: str) -> Table:

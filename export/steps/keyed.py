@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2edit.export.chain import Chain, Made, Task
-from a2edit.export.compile import compiler_version, made_for
+from a2edit.export.compile import compiler_version, made_for, merge_kernels
 from a2edit.export.edge import graph_file, read_graph
 from a2edit.export.held_out import save_examples, save_samples, save_truth
 from a2edit.export.openings import Openings
@@ -33,6 +33,7 @@ from a2edit.export.steps import cached, calibrate, choose, merge, page
 from a2edit.export.steps.engines import save_engine, save_program_engine
 from a2edit.export.steps.graphs import save_graph, save_parameters
 from a2edit.export.steps.verified import Verified, save_verification
+from a2edit.runtime.errors import EngineError, TargetError
 
 if TYPE_CHECKING:
     from a2edit.calibration.policy import GraphPolicy
@@ -202,6 +203,28 @@ class Steps:
         ]
         names = [route.name for route in routes]
         return dict(zip(names, self.chain.run_all(tasks), strict=True))
+
+    def merge_kernels(self, plan: TargetPlan, source: Made, dit: Made) -> Made | None:
+        """What merges a target's routes on its GPU; None where the processor is to do it."""
+        target = plan.target
+        if target.device == "cpu" or self.settings.routes_only:
+            return None
+        entry = merge.read_merge_entry(source.folder, merge.MERGE_FILE)
+        weights = read_graph(dit.folder, "").weights
+        try:
+            merge_kernels.check_triton(target)
+            work = merge_kernels.merge_work(source.folder / merge.MERGE_FILE, entry, weights)
+        except (TargetError, EngineError) as error:
+            self.chain.progress.note(f"{target.name} will merge routes on the processor: {error}")
+            return None
+        inputs = {
+            "work": asdict(work),
+            "target": target.name,
+            "triton": merge_kernels.triton_version(),
+            "code": build_code_hash(),
+        }
+        save = partial(merge_kernels.save_merge_kernels, target=target, work=work)
+        return self.chain.run(f"merge-kernels-{target.name}", inputs, save)
 
     def engines(
         self,

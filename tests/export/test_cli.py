@@ -35,6 +35,7 @@ def test_inspect_prints_what_is_in_a_bundle(bundle: Path) -> None:
     assert "above a predicted error of 1.00% merged on demand" in past
     assert f"({size:.1f} MB)" in past
     assert "8 calibration samples" in past
+    assert "merged by    the processor\n" in result.output
 
 
 def test_an_error_is_one_line_and_exit_status_2(tmp_path: Path) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from a2edit.calibration import policy
 from a2edit.export.build import build
 from a2edit.export.chain import Silent
+from a2edit.export.cli import main
 from a2edit.export.passes import external
 from a2edit.export.settings import BuildSettings
 from a2edit.export.weights import places
@@ -122,11 +125,40 @@ def test_targets_with_equal_types_share_graphs_and_weights(gpu_bundle: Bundle) -
     assert same[0] == same[1]
 
 
-def test_plans_repeat(gpu_bundle: Bundle, gpu_settings: BuildSettings) -> None:
+def test_every_routed_linear_finds_the_kernels_that_merge_it(gpu_bundle: Bundle) -> None:
+    manifest = gpu_bundle.manifest
+    assert manifest.merge
+    stored = places(gpu_bundle.path(manifest.merge.file))
+    assert manifest.merge_kernels.keys() == TARGETS.keys()
+    for target, kernels in manifest.merge_kernels.items():
+        graph = manifest.graphs["dit"][manifest.engines[target]["dit"].variant]
+        taken = {weight.name: weight.dtype for weight in graph.weights}
+        made = {(it.phase, it.weight, it.scale, it.base, it.factors, it.smooth) for it in kernels}
+        used = set()
+        for name in manifest.merge.blocks:
+            weight, scale = taken[f"{name}.weight"], taken.get(f"{name}.scale", "")
+            parts = (stored[f"{name}.{part}"].dtype for part in ("weight", "A"))
+            smooth = weight == "int8" and f"{name}.smooth" in stored
+            phases = ("one_pass", "maxima", "levels") if scale else ("cast",)
+            of_parts = (weight, scale, *parts, smooth)
+            used |= {(phase, *of_parts) for phase in phases}
+        assert made == used
+        files = {kernel.file for kernel in kernels}
+        assert len(files) == len(kernels)
+        assert all(name.endswith(".cubin") for name in files)
+        assert {name.rpartition("/")[0] for name in files} == {f"engines/{target}"}
+    assert manifest.tools["triton"]
+    shown = CliRunner().invoke(main, ["inspect", str(gpu_bundle.folder)]).output
+    for kind in ("int8", "float8_e4m3fn"):
+        assert re.search(rf"merged by    the GPU, \d kernels: .*float16 to {kind}\b", shown)
+
+
+def test_plans_and_kernels_repeat(gpu_bundle: Bundle, gpu_settings: BuildSettings) -> None:
     """Compiled again, each in a process of its own, they are the same bytes."""
     before = gpu_bundle.manifest.bundle_hash
-    for step in gpu_settings.cache.glob("engine-sm80-*"):
-        shutil.rmtree(step)
+    for pattern in ("engine-sm80-*", "merge-kernels-*"):
+        for step in gpu_settings.cache.glob(pattern):
+            shutil.rmtree(step)
     with tiny_is_large():
         assert build(gpu_settings, Silent()) == before
 
