@@ -23,6 +23,10 @@ LEVELS = {"int8": float(INT8_LEVELS), "float8_e4m3fn": 448.0}
 MATRIX_TILE = 2**18
 VECTOR_TILE = 2**13
 
+# Rows that are quantised, or widened from 8 bits, at once: whole matrices would need several times
+# their size beside them.
+_BAND = 64
+
 
 def merge_weight(
     base: NDArray[Any],
@@ -31,6 +35,7 @@ def merge_weight(
     weights: NDArray[np.floating],
     scale: float,
     dtype: str | None = None,
+    base_scale: FloatArray | None = None,
 ) -> NDArray[Any]:
     """W⁰ + Σ_i w_i · scale · B_i A_i, accumulated in fp32 and cast once.
 
@@ -44,8 +49,10 @@ def merge_weight(
         weights: w [N], one row of a gate table.
         scale: α/r.
         dtype: of the result, by name; default: the base's.
+        base_scale: of a base in 8 bits [out]: W⁰ is `wide_base(base, base_scale)`.
 
-    `base`, A and B are float32, float16, or uint16 that holds the bits of bfloat16.
+    `base`, A and B are float32, float16, or uint16 that holds the bits of bfloat16; `base` with
+    `base_scale` is int8, and `dtype` is then given.
 
     Returns:
         a new array [out, in]; bfloat16 as its bits, uint16.
@@ -53,13 +60,31 @@ def merge_weight(
     name = dtype or ("bfloat16" if base.dtype == np.uint16 else base.dtype.name)
     active = np.flatnonzero(weights)
     if active.size == 0:  # adding zeros would turn −0 into +0
-        return narrowed(np.array(widened(base)), name)
+        return narrowed(np.array(wide_base(base, base_scale)), name)
     factors = (weights[active] * np.float32(scale)).astype(np.float32)
     low = widened(A[active]) * factors[:, None, None]
     high = widened(B[active]).transpose(1, 0, 2)
     merged = tiled_product(high.reshape(len(base), -1), low.reshape(-1, base.shape[1]))
-    merged += base if base.dtype != np.uint16 else widened(base)
+    if base_scale is None:
+        merged += base if base.dtype != np.uint16 else widened(base)
+    else:  # by rows: a wide copy of the whole would be one more of those that a merge holds
+        for first in range(0, len(base), _BAND):
+            band = slice(first, first + _BAND)
+            merged[band] += wide_base(base[band], base_scale[band])
     return narrowed(merged, name)
+
+
+def wide_base(base: NDArray[Any], base_scale: FloatArray | None) -> FloatArray:
+    """W⁰ in fp32 as routes are merged from it, row for row: levels · scale of a base in 8 bits.
+
+    Every value is one level times its row's scale, rounded once to fp32, before anything is added
+    to it; so any part of the rows gives the same bytes as the whole.
+
+    Args:
+        base: [out, in], int8 where there is `base_scale`; else float32, float16 or bfloat16's bits.
+        base_scale: fp32 [out] of a base in 8 bits, as of `quantise_rows`.
+    """
+    return widened(base) if base_scale is None else dequantise_rows(base, base_scale)
 
 
 def tiled_product(high: FloatArray, low: FloatArray) -> FloatArray:
@@ -195,10 +220,6 @@ def quantise_rows(
     ]
     levels, scales = zip(*bands, strict=True)
     return np.concatenate(levels), np.concatenate(scales)
-
-
-# Rows that are quantised at once: whole matrices would need several times their size beside them.
-_BAND = 64
 
 
 def _quantised(

@@ -20,6 +20,7 @@ from a2edit.runtime.tensors import StoredTensor, map_tensors
 _COPIES = 4
 _ALIGNMENT = 64  # bytes: of tensors in a set
 FLOATS = ("float32", "float16", "bfloat16")
+BASE_LEVELS = "int8"  # of a base in 8 bits, which has a scale a row
 SCALES = ("float32", "bfloat16")
 
 
@@ -30,16 +31,17 @@ class MergedLinear:
     name: str
     block: int
     base: Array  # [out, in]
+    base_scale: Array | None  # [out], if the base has 8 bits
     A: Array  # [N, r, in]
     B: Array  # [N, out, r]
     dtype: str  # of the graph's weight
     scale_dtype: str | None  # of its scales, if it has 8 bits
     smooth: Array | None  # [in], if it has 8 bits
-    base_scale: Array | None = None
 
     def merged(self, row: NDArray[np.float32], scale: float) -> dict[str, Array]:
         wide = "float32" if self.scale_dtype else self.dtype
-        weight = merge_weight(self.base, self.A, self.B, row, scale, wide)
+        experts = self.A, self.B
+        weight = merge_weight(self.base, *experts, row, scale, wide, self.base_scale)
         if self.scale_dtype is None:
             return {f"{self.name}.weight": weight}
         levels, scales = quantise_rows(weight, self.smooth, self.dtype, self.scale_dtype)
@@ -66,9 +68,9 @@ class RouteMerger:
         "<linear>.weight" is float32, float16, bfloat16; or int8 or float8_e4m3fn with
         "<linear>.scale" float32 or bfloat16 [out] beside it: for int8, of the merged weight times
         "<linear>.smooth" [in], if `source` has that (fp8 has no factors, and may share a bundle
-        with int8). `threads` linears are merged at a time
-        (`default_threads`). Raises BundleError where the file is damaged or does not
-        fit the graph.
+        with int8). What `source` holds is floats, or of weights int8 with "<linear>.base_scale"
+        float32 [out]. `threads` linears are merged at a time (`default_threads`). Raises
+        BundleError where the file is damaged or does not fit the graph.
         """
         self.entry = entry
         self.threads = threads or default_threads()
@@ -149,14 +151,17 @@ def _linears(
         if spec is None:
             raise BundleError(f"the graph takes no {name}.weight")
         scale_dtype = _scale_dtype(wanted, spec, name) if spec.dtype in LEVELS else None
-        base, A, B = (_stored(stored, f"{name}.{part}") for part in ("weight", "A", "B"))
+        base = _stored(stored, f"{name}.weight", (*FLOATS, BASE_LEVELS))
+        A, B = (_stored(stored, f"{name}.{part}") for part in ("A", "B"))
         experts, rank = A.shape[:2] if A.ndim == 3 else (0, 0)
         shapes = spec.shape, (experts, rank, spec.shape[-1]), (experts, spec.shape[0], rank)
         if not experts or (base.shape, A.shape, B.shape) != shapes:
             found = ", ".join(str(list(array.shape)) for array in (base, A, B))
             raise BundleError(f"{name} has {found} as weight, A and B; the graph takes {spec}")
-        smooth = _smooth(stored, name, base.shape[1]) if spec.dtype == "int8" else None
-        linears.append(MergedLinear(name, block, base, A, B, spec.dtype, scale_dtype, smooth))
+        low = _base_scale(stored, name, len(base)) if base.dtype == np.int8 else None
+        takes = spec.dtype == "int8"
+        smooth = _factors(stored, f"{name}.smooth", base.shape[1]) if takes else None
+        linears.append(MergedLinear(name, block, base, low, A, B, spec.dtype, scale_dtype, smooth))
     if wanted:
         raise BundleError(f"the graph takes {next(iter(wanted))}, of which nothing is known")
     if len({len(linear.A) for linear in linears}) != 1:
@@ -174,18 +179,28 @@ def _scale_dtype(wanted: dict[str, TensorSpec], weight: TensorSpec, name: str) -
     return scale.dtype
 
 
-def _smooth(stored: Mapping[str, StoredTensor], name: str, inner: int) -> Array | None:
-    found = stored.get(f"{name}.smooth")
-    if found is not None and (found.dtype != "float32" or found.array.shape != (inner,)):
+def _base_scale(stored: Mapping[str, StoredTensor], name: str, out: int) -> Array:
+    scale = _factors(stored, f"{name}.base_scale", out)
+    if scale is None:
+        raise BundleError(f"{name}.weight is int8, and it has no {name}.base_scale")
+    return scale
+
+
+def _factors(stored: Mapping[str, StoredTensor], name: str, size: int) -> Array | None:
+    """Of rows or columns, where there are any."""
+    found = stored.get(name)
+    if found is not None and (found.dtype != "float32" or found.array.shape != (size,)):
         shape = list(found.array.shape)
-        raise BundleError(f"{name}.smooth is {found.dtype} {shape}; it must be float32 [{inner}]")
+        raise BundleError(f"{name} is {found.dtype} {shape}; it must be float32 [{size}]")
     return found.array if found else None
 
 
-def _stored(stored: Mapping[str, StoredTensor], name: str) -> Array:
+def _stored(
+    stored: Mapping[str, StoredTensor], name: str, allowed: Sequence[str] = FLOATS
+) -> Array:
     tensor = stored.get(name)
     if tensor is None:
         raise BundleError(f"it has no {name}")
-    if tensor.dtype not in FLOATS:
-        raise BundleError(f"{name} is {tensor.dtype}; it may be {', '.join(FLOATS)}")
+    if tensor.dtype not in allowed:
+        raise BundleError(f"{name} is {tensor.dtype}; it may be {', '.join(allowed)}")
     return tensor.array

@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from a2edit.runtime.manifest import MergeEntry
 from a2edit.runtime.merge import MergedLinear, RouteMerger
 from a2edit.runtime.tensors import map_tensors
 
-NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}
 SHAPES = {"attn.to_q": (0, 12, 10), "ff.0": (1, 16, 12), "ff.2": (1, 12, 16)}  # block, out, in
 EXPERTS, RANK, SCALE = 4, 2, 1.5
 
@@ -38,8 +38,13 @@ def write_tensors(path: Path, tensors: Mapping[str, tuple[str, np.ndarray]]) -> 
 
 
 def source(
-    path: Path, seed: int, dtype: str = "float32", smooth: Mapping[str, np.ndarray] | None = None
+    path: Path,
+    seed: int,
+    dtype: str = "float32",
+    smooth: Mapping[str, np.ndarray] | None = None,
+    eight: Collection[str] = (),
 ) -> MergeEntry:
+    """Experts and base in `dtype`; of the linears in `eight` the base in 8 bits."""
     rng = np.random.default_rng(seed)
     tensors = {}
     for name, (_, out, inner) in SHAPES.items():
@@ -47,6 +52,10 @@ def source(
         for part, shape in parts.items():
             array = rng.standard_normal(shape).astype(np.float32)
             tensors[f"{name}.{part}"] = dtype, narrowed(array, dtype)
+        if name in eight:
+            levels, scales = quantise_rows(widened(tensors[f"{name}.weight"][1]))
+            tensors[f"{name}.weight"] = "int8", levels
+            tensors[f"{name}.base_scale"] = "float32", scales
     tensors |= {f"{name}.smooth": ("float32", array) for name, array in (smooth or {}).items()}
     write_tensors(path, tensors)
     blocks = {name: block for name, (block, _, _) in SHAPES.items()}
@@ -101,6 +110,69 @@ def test_a_route_is_the_references_bytes(
             assert weights.tensors[f"{name}.weight"].dtype == expected.dtype
             assert weights.tensors[f"{name}.weight"].tobytes() == expected.tobytes()
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("wanted", ["float32", "bfloat16", "int8", "float8_e4m3fn"])
+@pytest.mark.parametrize("kept", [1.0, 0.0])
+def test_a_base_in_8_bits_is_merged_as_its_wide_values_are(
+    tmp_path: Path, wanted: str, kept: float
+) -> None:
+    """The bytes of a file that holds level · scale in fp32; one linear has a base of floats."""
+    eight = ["attn.to_q", "ff.0"]
+    entry = source(tmp_path / "eight", 3, eight=eight)
+    before = (tmp_path / "eight").read_bytes()
+    tensors = map_tensors(tmp_path / "eight").tensors
+    wide = {
+        name: (tensor.dtype, tensor.array)
+        for name, tensor in tensors.items()
+        if not name.endswith("base_scale")
+    }
+    for name in eight:
+        scale = tensors[f"{name}.base_scale"].array
+        levels = tensors[f"{name}.weight"].array.astype(np.float32)
+        wide[f"{name}.weight"] = "float32", levels * scale[:, None]
+    write_tensors(tmp_path / "wide", wide)
+    asked = table(3) * np.float32(kept)
+    expected = RouteMerger(tmp_path / "wide", entry, specs(wanted)).merge(asked, "r")
+    for threads in (1, 3):
+        found = RouteMerger(tmp_path / "eight", entry, specs(wanted), threads).merge(asked, "r")
+        assert content(found) == content(expected)
+    assert (tmp_path / "eight").read_bytes() == before
+
+
+def test_a_base_in_8_bits_takes_less_memory_by_what_it_is_smaller(tmp_path: Path) -> None:
+    plain = RouteMerger(tmp_path / "a", source(tmp_path / "a", 0), specs())
+    small = RouteMerger(tmp_path / "b", source(tmp_path / "b", 0, eight=[*SHAPES]), specs())
+    smaller = (tmp_path / "a").stat().st_size - (tmp_path / "b").stat().st_size
+    assert plain.peak_bytes - small.peak_bytes == smaller > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ff.0.base_scale": None}, r"ff.0.weight is int8, and it has no ff.0.base_scale"),
+        (
+            {"ff.0.base_scale": ("float32", np.ones(12, np.float32))},
+            r"ff.0.base_scale is float32 \[12\]; it must be float32 \[16\]",
+        ),
+        (
+            {"ff.0.base_scale": ("float16", np.ones(16, np.float16))},
+            r"ff.0.base_scale is float16 \[16\]; it must be float32 \[16\]",
+        ),
+        (
+            {"ff.0.A": ("int8", np.ones((EXPERTS, RANK, 12), np.int8))},
+            r"ff.0.A is int8; it may be float32, float16, bfloat16\)",
+        ),
+    ],
+)
+def test_levels_of_the_base_have_a_scale_a_row(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    entry = source(tmp_path / "m", 0, eight=["ff.0"])
+    held = {name: (it.dtype, it.array) for name, it in map_tensors(tmp_path / "m").tensors.items()}
+    write_tensors(tmp_path / "n", {k: v for k, v in (held | change).items() if v})
+    with pytest.raises(BundleError, match=message):
+        RouteMerger(tmp_path / "n", entry, specs())
 
 
 def test_linear_by_linear_it_is_the_same(tmp_path: Path) -> None:
@@ -206,7 +278,7 @@ def move(path: Path) -> None:
     [
         (cut, "no sound safetensors file"),
         (move, "no sound safetensors file"),
-        (retype, r"attn.to_q.weight is int32; it may be float32, float16, bfloat16"),
+        (retype, r"attn.to_q.weight is int32; it may be float32, float16, bfloat16, int8"),
         (lambda path: path.write_bytes(b""), "cannot be read"),
         (lambda path: path.write_bytes(b"12"), "no sound safetensors file"),
         (lambda path: path.write_bytes(b"\xff" * 90), "no sound safetensors file"),

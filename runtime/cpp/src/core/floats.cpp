@@ -105,8 +105,11 @@ void widen(const Array& array, std::size_t first, std::size_t count, float* into
       });
     case Type::float8_e4m3fn:
       return each<std::uint8_t>(data, first, count, into, from_e4m3);
+    case Type::int8:
+      return each<std::int8_t>(data, first, count, into,
+                               [](std::int8_t level) { return static_cast<float>(level); });
     default:
-      throw std::logic_error("widen: no floating-point type");
+      throw std::logic_error("widen: neither a floating-point type nor int8");
   }
 }
 

@@ -7,8 +7,8 @@
 
 namespace a2edit {
 
-// float32 of `count` items of float32, float16, bfloat16 or float8_e4m3fn from place `first` of an
-// array on. The array need not be aligned.
+// float32 of `count` items of float32, float16, bfloat16, float8_e4m3fn or int8 from place `first` of
+// an array on. The array need not be aligned.
 void widen(const Array& array, std::size_t first, std::size_t count, float* into);
 
 // float32 rounded to the nearest of `type`, ties to even, into an array of it from place `first` on.

@@ -44,24 +44,34 @@ void quantise_row(std::vector<float>& row, const float* smooth, std::size_t plac
     into[i] = static_cast<std::int8_t>(std::clamp(std::nearbyint(row[i]), -largest, largest));
 }
 
-Array stored(const Arrays& tensors, const std::string& name) {
+Array stored(const Arrays& tensors, const std::string& name, bool levels = false) {
   const auto found = tensors.find(name);
   if (found == tensors.end()) fail_bundle("it has no " + name);
   const Type type = found->second.type();
-  if (type != Type::float32 && type != Type::float16 && type != Type::bfloat16)
-    fail_bundle(name + " is " + type_name(type) + "; it may be float32, float16, bfloat16");
+  const bool floats =
+      type == Type::float32 || type == Type::float16 || type == Type::bfloat16;
+  if (!floats && !(levels && type == Type::int8))
+    fail_bundle(name + " is " + type_name(type) + "; it may be float32, float16, bfloat16" +
+                (levels ? ", int8" : ""));
   return found->second;
 }
 
-Array smooth_of(const Arrays& tensors, const std::string& name, std::int64_t inner) {
-  const auto found = tensors.find(name + ".smooth");
+// Of rows or columns, where there are any.
+Array factors_of(const Arrays& tensors, const std::string& name, std::int64_t size) {
+  const auto found = tensors.find(name);
   if (found == tensors.end()) return {};
   const Array& factors = found->second;
-  if (factors.type() != Type::float32 || factors.shape() != Shape{inner})
-    fail_bundle(name + ".smooth is " + type_name(factors.type()) + " " +
-                list_text(factors.shape()) + "; it must be float32 [" + std::to_string(inner) +
-                "]");
+  if (factors.type() != Type::float32 || factors.shape() != Shape{size})
+    fail_bundle(name + " is " + type_name(factors.type()) + " " + list_text(factors.shape()) +
+                "; it must be float32 [" + std::to_string(size) + "]");
   return factors;
+}
+
+// "<name>.base_scale" of a base in int8.
+Array base_scale_of(const Arrays& tensors, const std::string& name, std::int64_t out) {
+  Array scale = factors_of(tensors, name + ".base_scale", out);
+  if (scale.empty()) fail_bundle(name + ".weight is int8, and it has no " + name + ".base_scale");
+  return scale;
 }
 
 // The graph's weights that no linear has claimed yet, in the graph's order.
@@ -103,7 +113,7 @@ Linear linear_from(const Arrays& tensors, Wanted& wanted, const std::string& nam
   linear.type = spec->type;
   if (has_levels(spec->type) && !spec->shape.empty())
     linear.scale_type = scale_type_of(wanted, *spec, name);
-  linear.base = stored(tensors, name + ".weight");
+  linear.base = stored(tensors, name + ".weight", true);
   linear.A = stored(tensors, name + ".A");
   linear.B = stored(tensors, name + ".B");
   const Shape& low = linear.A.shape();
@@ -114,7 +124,9 @@ Linear linear_from(const Arrays& tensors, Wanted& wanted, const std::string& nam
     fail_bundle(name + " has " + list_text(linear.base.shape()) + ", " + list_text(low) + ", " +
                 list_text(linear.B.shape()) + " as weight, A and B; the graph takes " +
                 spec->text());
-  if (spec->type == Type::int8) linear.smooth = smooth_of(tensors, name, shape[1]);
+  if (linear.base.type() == Type::int8)
+    linear.base_scale = base_scale_of(tensors, name, shape[0]);
+  if (spec->type == Type::int8) linear.smooth = factors_of(tensors, name + ".smooth", shape[1]);
   return linear;
 }
 
@@ -164,6 +176,15 @@ struct Factors {
   }
 };
 
+// A row of the base in fp32; of one in int8, level · scale.
+void widen_base(const Linear& linear, std::size_t row, std::vector<float>& values) {
+  widen(linear.base, row * values.size(), values.size(), values.data());
+  if (linear.base_scale.empty()) return;
+  float scale = 0;
+  widen(linear.base_scale, row, 1, &scale);
+  for (float& value : values) value *= scale;
+}
+
 // Rows that are merged at once: enough to use every register, little enough to stay in the cache.
 constexpr std::size_t band = 16;
 
@@ -183,7 +204,7 @@ Arrays Linear::merged(const float* row, float scale) const {
     if (factors.depth) fused_product(high.data(), factors.low.data(), sums.data(), rows, inner,
                                      factors.depth);
     for (std::size_t i = 0; i < rows; ++i) {
-      widen(base, (first + i) * inner, inner, values.data());
+      widen_base(*this, first + i, values);
       if (factors.depth)  // adding zeros would turn −0 into +0
         for (std::size_t j = 0; j < inner; ++j) values[j] = sums[i * inner + j] + values[j];
       if (scale_type) {

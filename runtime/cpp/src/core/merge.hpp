@@ -15,10 +15,11 @@ namespace a2edit {
 struct Linear {
   std::string name;
   int block = 0;
-  Array base;                 // [out, in]
-  Array A;                    // [N, r, in]
-  Array B;                    // [N, out, r]
-  Type type = Type::float32;  // of the graph's weight
+  Array base;                      // [out, in]
+  Array base_scale;                // float32 [out], if the base has 8 bits; or empty
+  Array A;                         // [N, r, in]
+  Array B;                         // [N, out, r]
+  Type type = Type::float32;       // of the graph's weight
   std::optional<Type> scale_type;  // of its scales, if it has 8 bits
   Array smooth;                    // float32 [in], if it has 8 bits and factors; or empty
 
@@ -29,7 +30,8 @@ struct Linear {
 // Merges weight sets for one graph from weights/merge.safetensors, whose bytes never change.
 //
 // W⁰ + Σ_i w_i · scale · B_i A_i, accumulated in fp32, cast once, quantised last; only active experts
-// are read. Every merge starts from the pristine base, so a table always gives the same bytes,
+// are read. A base in int8 is widened first, level · scale of its row. Every merge starts from the
+// pristine base, so a table always gives the same bytes,
 // whatever was merged before and however many threads there are.
 class RouteMerger {
  public:
