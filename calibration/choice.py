@@ -7,7 +7,7 @@ costs alone foretells what all cost together, and which to lift back to the wide
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
@@ -71,18 +71,18 @@ class EightBitPolicy:
     def to_dict(self, bound: float) -> dict[str, Any]:
         """For JSON, errors rounded to two digits, so that rebuilds repeat."""
         worst = max(self.fits, key=lambda route: self.fits[route].error, default=None)
-        alone = {name: _rounded(error) for name, error in self.alone.items()}
+        alone = {name: rounded(error) for name, error in self.alone.items()}
         return {
             "bound": bound,
-            "error": _rounded(self.error),
+            "error": rounded(self.error),
             "routes": {
                 "shared": self.shared,
                 "worst": worst,
                 "fits": {
                     route: {
-                        "error": _rounded(fit.error),
-                        "with_own_ranges": _rounded(fit.own),
-                        "clipped": _rounded(fit.clipped),
+                        "error": rounded(fit.error),
+                        "with_own_ranges": rounded(fit.own),
+                        "clipped": rounded(fit.clipped),
                         "clipped_most": fit.linear,
                     }
                     for route, fit in self.fits.items()
@@ -150,8 +150,13 @@ def choose(
         names = tuple(linear.name for linear in linears)
         alone[names] = evidence.error(_only(chosen, [names]), worst)
         sizes[names] = sum(linear.in_features * linear.out_features for linear in linears)
-    order = sorted(alone, key=lambda names: (alone[names] ** 2 / sizes[names], names))
-    kept, error = _together(within(bound, alone, sizes), order, alone, chosen, evidence, bound)
+
+    def measured(groups: Iterable[Names]) -> float:
+        return evidence.error(_only(chosen, groups), evidence.steps)
+
+    kept, error = together(
+        within(bound, alone, sizes), cheapest(alone, sizes), alone, measured, bound
+    )
     runs = evidence.run_routes(_only(chosen, kept), settings)
     fitting = _on_routes(kept, chosen, runs, evidence.steps, bound)
     if fitting != kept:
@@ -162,14 +167,15 @@ def choose(
         settings={name: settings[name] for name in ranges},
         tried={"plain": plain, "best": chosen},
         alone={name: alone[names] for names in alone for name in names},
-        lifted=_reasons(alone, kept, fitting, bound) | dict.fromkeys(sorted(lift), "as asked for"),
+        lifted=reasons(alone, kept, fitting, bound) | dict.fromkeys(sorted(lift), "as asked for"),
         error=error,
         shared=fitting == kept,
         fits={route: fit(run, ranges, evidence.steps) for route, run in runs.items()},
     )
 
 
-def _rounded(error: float) -> float:
+def rounded(error: float) -> float:
+    """To two digits, so that rebuilds repeat."""
     return float(f"{error:.1e}")
 
 
@@ -177,19 +183,22 @@ def _only(chosen: Mapping[str, InputRange], groups: Iterable[Names]) -> dict[str
     return {name: chosen[name] for names in groups for name in names}
 
 
-def _together(
+def together(
     kept: list[Names],
     order: Sequence[Names],
     alone: Mapping[Names, float],
-    chosen: Mapping[str, InputRange],
-    evidence: Evidence,
+    measured: Callable[[Iterable[Names]], float],
     bound: float,
 ) -> tuple[list[Names], float]:
-    """What keeps `bound` when all of it is quantised, and by how much that errs."""
+    """What keeps `bound` when all of it is quantised, and by how much that errs.
 
-    def measured(groups: Iterable[Names]) -> float:
-        return evidence.error(_only(chosen, groups), evidence.steps)
-
+    Args:
+        kept: to begin with, what is to go first at the end.
+        order: of all groups, what is to come back first at the beginning.
+        alone: each group's own error.
+        measured: the error of several groups together.
+        bound: largest error.
+    """
     while (error := measured(kept)) > bound and kept:
         kept = kept[:-1]
     for names in order:
@@ -218,7 +227,7 @@ def _on_routes(
     return kept
 
 
-def _reasons(
+def reasons(
     alone: Mapping[Names, float], kept: Collection[Names], fitting: Collection[Names], bound: float
 ) -> dict[str, str]:
     """Why each linear that is not in `fitting` was lifted."""
@@ -234,6 +243,11 @@ def _reasons(
     return found
 
 
+def cheapest(errors: Mapping[_K, float], sizes: Mapping[_K, int]) -> list[_K]:
+    """All of them, those with the least squared error for each of their weights first."""
+    return sorted(errors, key=lambda name: (errors[name] ** 2 / sizes[name], str(name)))
+
+
 def within(bound: float, errors: Mapping[_K, float], sizes: Mapping[_K, int]) -> list[_K]:
     """What has squared errors that add up to at most `bound`², the cheapest first.
 
@@ -242,7 +256,7 @@ def within(bound: float, errors: Mapping[_K, float], sizes: Mapping[_K, int]) ->
     """
     kept: list[_K] = []
     total = 0.0
-    for name in sorted(errors, key=lambda name: (errors[name] ** 2 / sizes[name], str(name))):
+    for name in cheapest(errors, sizes):
         if total + errors[name] ** 2 <= bound**2:
             kept.append(name)
             total += errors[name] ** 2

@@ -56,6 +56,10 @@ class Evidence:
         """The largest relative error of the velocity, over the probes."""
         return max(probe.error(ranges, steps) for probe in self.probes)
 
+    def base_error(self, names: Collection[str], steps: Collection[int]) -> float:
+        """The same with the base of the linears in `names` in 8 bits."""
+        return max(probe.base_error(names, steps) for probe in self.probes)
+
     def run_routes(
         self, ranges: Mapping[str, InputRange], settings: Mapping[str, Setting]
     ) -> dict[str, RouteRun]:

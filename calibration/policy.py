@@ -14,7 +14,7 @@ Never in 8 bits: embedders, norm_out, the last projection, q/k norms, the gate, 
 Of the routed linears, those that the velocity cannot bear are lifted (`calibration.choice`).
 
 Tolerances add up as errors do that hardly know of each other, in squares: of the 8-bit products,
-of bf16 around them, of 8-bit weights beside them.
+of bf16 around them, of 8-bit weights beside them, of a base in 8 bits that they are merged from.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ LEAST_PSNR_DB: dict[Precision, float] = {"fp32": 50, "bf16": 30, "int8": 30, "fp
 BF16_NETWORK = 2.5e-2
 # Beside it, what 8-bit weights of modulation and T5 may cost.
 WEIGHT_ONLY_TOLERANCE = 2e-2
+# What a base in 8 bits may cost routes that are merged on demand, beside all else that they have.
+BASE_TOLERANCE = TOLERANCE["int8"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,3 +137,13 @@ def graph_policy(graph: str, target: Target, precision: Precision, small: bool) 
         weight_only=narrow,
         tolerance=float(f"{math.hypot(*parts):.1e}"),
     )
+
+
+def merged_tolerance(policy: GraphPolicy) -> float:
+    """Largest relative velocity error of a route that is merged from a base in 8 bits."""
+    return float(f"{math.hypot(policy.tolerance, BASE_TOLERANCE):.1e}")
+
+
+def merged_psnr_db(policy: GraphPolicy) -> float:
+    """What its pictures must reach in their masks: no more than anything in 8 bits."""
+    return min(LEAST_PSNR_DB[policy.precision], LEAST_PSNR_DB["int8"])
