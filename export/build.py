@@ -87,6 +87,7 @@ def _pieces(steps: Steps, plans: Sequence[Sequence[TargetPlan]]) -> Pieces:
     chosen = steps.routes(traces, metric, set_bytes)
     routes = read_routes(chosen.folder)
     merge = steps.merge_source(ranges.get("int8"))
+    carried = steps.carried(merge, traces)
     weights = {
         variant: steps.weight_sets(routes, variant, chosen, merge, dit)
         for variant, dit in graphs[DIT].items()
@@ -111,6 +112,7 @@ def _pieces(steps: Steps, plans: Sequence[Sequence[TargetPlan]]) -> Pieces:
                     shared=shared,
                     ranges=ranges[plan.denoiser.kind] if plan.denoiser.kind else None,
                     step_cache=cache,
+                    small_base=carried if carried is not merge else None,
                 )
                 # What is out of tolerance is accepted where there is nothing else to try.
                 accept = steps.settings.accept_quality and plan is choices[-1]
@@ -134,7 +136,7 @@ def _pieces(steps: Steps, plans: Sequence[Sequence[TargetPlan]]) -> Pieces:
         graphs=graphs,
         metric=read_metric(metric.folder),
         routes=routes,
-        merge=None if steps.settings.routes_only else merge,
+        merge=carried,
         weights=weights,
         targets=targets,
         samples=samples,

@@ -21,6 +21,7 @@ from a2edit.calibration.routes import (
 )
 from a2edit.export.edge import weight_set_bytes
 from a2edit.export.settings import GIVEN_DATA
+from a2edit.export.steps.merge import base_weights
 from a2edit.export.svg import percent
 from a2edit.runtime.bundle import open_bundle
 from a2edit.runtime.errors import BundleError
@@ -32,13 +33,19 @@ _FOLDS = 4
 
 @dataclass(frozen=True, slots=True)
 class BundleRoutes:
-    """What a bundle knows of its routes."""
+    """What a bundle knows of its routes.
+
+    Attributes:
+        set_bytes: of the largest weight set.
+        small_base: whether the base that others are merged from is in 8 bits.
+    """
 
     manifest: Manifest
     metric: RouteMetric
     routes: Sequence[Route]
     sample: RouteSample
     set_bytes: int
+    small_base: bool
 
     @property
     def tables(self) -> NDArray[np.float32]:
@@ -72,6 +79,7 @@ def read_bundle_routes(folder: Path) -> BundleRoutes:
         ],
         sample=RouteSample(tables, manifest.calibration.categories),
         set_bytes=max(map(weight_set_bytes, manifest.graphs["dit"].values())),
+        small_base=bool(manifest.merge and base_weights(bundle.path(manifest.merge.file))[1]),
     )
 
 
@@ -163,6 +171,7 @@ def build_command(
     words += ["--samples", str(len(known.sample.tables))]
     words += ["--route-tolerance", f"{known.tolerance:g}"]
     words += [] if manifest.merge else ["--routes-only"]
+    words += ["--merge-base", "int8"] if known.small_base else []
     for log in logs:
         words += ["--from-log", str(log)]
     tail = " --calibration DIR" if manifest.tools.get("calibration") == GIVEN_DATA else ""

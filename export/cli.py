@@ -13,7 +13,13 @@ from rich.status import Status
 
 from a2edit.calibration.policy import PRESETS
 from a2edit.calibration.routes import RouteLimit
-from a2edit.export.settings import BACKENDS, MATERIALISE, PRECISIONS, BuildSettings
+from a2edit.export.settings import (
+    BACKENDS,
+    MATERIALISE,
+    MERGE_BASES,
+    PRECISIONS,
+    BuildSettings,
+)
 from a2edit.runtime.commands import Command, Group
 from a2edit.runtime.errors import EngineError
 from a2edit.runtime.sizes import parse_size
@@ -84,6 +90,14 @@ _FROM_LOG = click.option(
     "--routes-only",
     is_flag=True,
     help="Leave out base and experts, from which other routes would be merged on demand.",
+)
+@click.option(
+    "--merge-base",
+    type=click.Choice(MERGE_BASES),
+    default="full",
+    show_default=True,
+    help="What other routes are merged from on demand. full: the base as the checkpoint stores it; "
+    "int8: in 8 bits with a scale a row, where the velocity bears it: half of bf16's bytes.",
 )
 @click.option(
     "--calibration",

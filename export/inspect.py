@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from a2edit.export.pixels import ZONES
-from a2edit.runtime.bundle import open_bundle
+from a2edit.export.steps.merge import base_weights
+from a2edit.runtime.bundle import Bundle, open_bundle
 from a2edit.runtime.engines.pool import DENOISER
 from a2edit.runtime.manifest import EngineEntry, GraphEntry, Manifest, StepCacheEntry
 
@@ -25,7 +26,8 @@ def print_bundle(folder: Path, console: Console) -> None:
     Raises:
         BundleError: missing, damaged or of another schema version.
     """
-    manifest = open_bundle(folder).manifest
+    bundle = open_bundle(folder)
+    manifest = bundle.manifest
     model, sampler = manifest.model, manifest.sampler
     rows, columns = model.grid(model.size)
     total = sum(entry.bytes for entry in manifest.files.values())
@@ -41,12 +43,14 @@ def print_bundle(folder: Path, console: Console) -> None:
     if len(model.sizes) > 1 or model.batch > 1:
         sides = ", ".join(map(str, model.sizes))
         console.print(f"engines take sizes {sides}; up to {model.batch} requests a run")
-    console.print(f"past routes  {_past(manifest)}", soft_wrap=True)
+    console.print(f"past routes  {_past(bundle)}", soft_wrap=True)
     for target in sorted(manifest.engines):
         console.print(_engines(manifest, target))
         console.print(_routes(manifest, target))
         if manifest.merge:
             console.print(f"merged by    {_merger(manifest, target)}", soft_wrap=True)
+        if merged := manifest.verification.get(target, {}).get("merged"):
+            console.print(_merged(merged))
         if manifest.step_cache:
             console.print(_step_cache(manifest.step_cache, manifest.verification.get(target, {})))
         verified = manifest.verification.get(target, {})
@@ -91,12 +95,13 @@ def _picture(figure: Mapping[str, Any]) -> tuple[str, str]:
     return f"{figure['pictures']['mask']['psnr_db']:.1f}", f"{figure['least_psnr_db']:g}"
 
 
-def _past(manifest: Manifest) -> str:
+def _past(bundle: Bundle) -> str:
     """Up to where a route serves, what happens past it, and on how much that was calibrated."""
+    manifest = bundle.manifest
     merged = "not merged on demand (built --routes-only)"
     if manifest.merge:
         size = manifest.files[manifest.merge.file].bytes / 1e6
-        merged = f"merged on demand from {manifest.merge.file} ({size:.1f} MB)"
+        merged = f"merged on demand from {manifest.merge.file} ({size:.1f} MB{_base(bundle)})"
     samples = len(manifest.calibration.categories) if manifest.calibration else 0
     return (
         f"above a predicted error of {manifest.route_metric.tolerance:.2%} {merged}; "
@@ -111,6 +116,13 @@ def _merger(manifest: Manifest, target: str) -> str:
         return "the processor"
     pairs = sorted({f"{kernel.base} to {kernel.weight}" for kernel in kernels})
     return f"the GPU, {len(kernels)} kernels: {', '.join(pairs)}"
+
+
+def _base(bundle: Bundle) -> str:
+    """How much of what routes are merged from is in 8 bits; nothing where none is."""
+    assert bundle.manifest.merge
+    whole, eight = base_weights(bundle.path(bundle.manifest.merge.file))
+    return f", {eight / whole:.0%} of its base in int8" if eight else ""
 
 
 def _engines(manifest: Manifest, target: str) -> Table:
@@ -155,6 +167,17 @@ def _routes(manifest: Manifest, target: str) -> Table:
             f"{weights.bytes / 1e6:.1f}",
             " ".join(map(str, sorted(active))),
         )
+    return table
+
+
+def _merged(figures: Mapping[str, Any]) -> Table:
+    """Routes as they are when they are merged from a base in 8 bits."""
+    table = plain_table(
+        "The same routes, merged on demand", ("route",), ("error", "allowed", "PSNR")
+    )
+    for name, figure in sorted(figures.items()):
+        error, allowed = f"{figure['relative_error']:.1e}", f"{figure['tolerance']:.0e}"
+        table.add_row(name, error, allowed, _picture(figure)[0])
     return table
 
 

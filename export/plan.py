@@ -115,7 +115,7 @@ def plan_build(settings: BuildSettings) -> Plan:
         CheckpointError: the model is missing, or its files are.
         TargetError: a target, or this processor, lacks what was asked for.
     """
-    from a2edit.export.steps.merge import merge_specs
+    from a2edit.export.steps.merge import merge_specs, small_specs
     from a2edit.export.weights import shared_specs
     from a2edit.model.checkpoint import find_checkpoint
 
@@ -136,8 +136,12 @@ def plan_build(settings: BuildSettings) -> Plan:
         for file, size in shared_bytes(shared, narrow=settings.preset == "small").items()
     ]
     if not settings.routes_only:
-        merge = file_bytes(merge_specs(source))
-        items.append(Item("file", "weights/merge.safetensors", "", 1, merge))
+        merged = merge_specs(source)
+        most, fewest = file_bytes(merged), None
+        if settings.merge_base == "int8":  # of how many linears it is, the build finds out
+            weights = {spec.name for spec in merged if spec.name.endswith(".weight")}
+            fewest = file_bytes(small_specs(merged, weights))
+        items.append(Item("file", "weights/merge.safetensors", "", 1, most, fewest))
     for name, found in variants.items():
         size = _ONNX * len(list(graphs[name].modules()))
         items += [Item("graph", name, variant, 1, size) for variant in found]

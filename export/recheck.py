@@ -21,11 +21,14 @@ from a2edit.export.held_out import (
     read_truth,
     truth_of,
 )
-from a2edit.export.quality import Figure, graph_figure, route_figure
+from a2edit.export.pixels import Pixels
+from a2edit.export.quality import Figure, RouteFigure, graph_figure, route_figure
 from a2edit.export.source import HEAD, MODULATION, TAIL
 from a2edit.export.steps.cached import cache_figure
 from a2edit.export.steps.runner import is_here
+from a2edit.export.verify import MERGED
 from a2edit.runtime.bundle import Bundle, open_bundle
+from a2edit.runtime.engines.base import Engine
 from a2edit.runtime.engines.pool import DENOISER, EnginePool
 from a2edit.runtime.errors import BundleError
 from a2edit.runtime.manifest import RouteEntry
@@ -41,7 +44,7 @@ class Rechecked:
 
     Attributes:
         target: whose engine.
-        name: "<graph>" or "route <name>".
+        name: "<graph>", "route <name>" or "merged route <name>".
         now: measured here, beside what the build allowed.
         before: the relative error that the manifest has.
         accepted: whether the build went on although it was out of tolerance.
@@ -106,16 +109,12 @@ def _target(
             denoiser = pool.get(DENOISER)
             denoiser.bind(bundle.weight_set(name, pool.variant))
         routed = truths(name, manifest.routes[name])
-        figure, pictures = route_figure(
-            denoiser,
-            pool.get(MODULATION),
-            pool.get("vae_decoder"),
-            samples,
-            routed,
-            tolerance=before["tolerance"],
-            least_psnr_db=before["least_psnr_db"],
-        )
+        figure, pictures = _route(pool, denoiser, samples, routed, before)
         yield beside(f"route {name}", figure, before)
+        if merged := recorded.get("merged"):
+            denoiser = _bound_to_merged(bundle, pool, name)
+            figure, _ = _route(pool, denoiser, samples, routed, merged[name])
+            yield beside(f"{MERGED} {name}", figure, merged[name])
         if manifest.step_cache is not None:
             noted = recorded["step_cache"]["routes"][name]
             halves = pool.get(HEAD), pool.get(TAIL)
@@ -132,6 +131,35 @@ def _target(
                 noted["tolerance"],
             )
             yield beside(f"step cache {name}", cached, noted)
+
+
+def _route(
+    pool: EnginePool,
+    denoiser: Engine,
+    samples: list[HeldOut],
+    truths: list[Truth],
+    before: Mapping[str, Any],
+) -> tuple[RouteFigure, list[Pixels]]:
+    """Of the weights that `denoiser` has, held to what the build allowed."""
+    return route_figure(
+        denoiser,
+        pool.get(MODULATION),
+        pool.get("vae_decoder"),
+        samples,
+        truths,
+        tolerance=before["tolerance"],
+        least_psnr_db=before["least_psnr_db"],
+    )
+
+
+def _bound_to_merged(bundle: Bundle, pool: EnginePool, route: str) -> Engine:
+    """The shared denoiser with a route as it is merged on demand."""
+    merger = bundle.merger(pool.variant)
+    assert merger, "figures of merging in a bundle that merges nothing"
+    table = np.array(bundle.manifest.routes[route].table, np.float32)
+    denoiser = pool.get(DENOISER)
+    denoiser.bind(merger.merge(table, route))
+    return denoiser
 
 
 def _bundled(bundle: Bundle) -> Truths:

@@ -35,6 +35,10 @@ _CACHE = (
     "picture with the cache beside the one without, of the same route and engines. Whole steps "
     "are those of the denoiser in two that skip nothing, against the PyTorch model."
 )
+_MERGED = (
+    "What is past the tolerance is merged on demand from a base in 8 bits: {} of {} routed linears "
+    "have theirs rounded. Routes merged from it, beside the same truth as those built ahead:"
+)
 _LAYERS = (
     "Every routed linear at the loop's last step. Its own error is taken against torch's linear on "
     "the very input that it got here; the total one has what came before it too."
@@ -130,6 +134,8 @@ def _target(report: Report, target: str) -> list[str]:
             ],
         ),
     ]
+    if merged := figures.get("merged"):
+        parts += _merged(merged, report.precision)
     if cache := figures.get("step_cache"):
         parts += _step_cache(cache)
     if layers := figures.get("layers"):
@@ -150,6 +156,18 @@ def _route(route: Route, figure: Mapping[str, Any]) -> list[str]:
         outside,
         f"{figure['pictures']['mask']['ssim']:.4f}",
     ]
+
+
+def _merged(figures: Mapping[str, Any], precision: Mapping[str, Any]) -> list[str]:
+    """Of routes merged from a base in 8 bits."""
+    said = _MERGED.format(len(precision["merge_base"]["eight"]), precision["routed_linears"])
+    heads = ["route", "measured", "allowed", "PSNR in mask", "needed", "around it", "outside"]
+    rows = []
+    for route, figure in figures.items():
+        inside, *others = _psnr(figure["pictures"])
+        least = f"{figure['least_psnr_db']:g} dB"
+        rows.append([route, *_figure(figure), inside, least, *others])
+    return [f"<h3>Merged on demand</h3><p>{said}</p>", table(heads, rows)]
 
 
 def _step_cache(cache: Mapping[str, Any]) -> list[str]:

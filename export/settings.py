@@ -20,6 +20,7 @@ from a2edit.runtime.targets import PRECISIONS as TYPES
 from a2edit.runtime.targets import Precision, Target, parse_targets
 
 MATERIALISE = ("inputs", "baked")
+MERGE_BASES = ("full", "int8")
 PRECISIONS = ("auto", *TYPES)
 BACKENDS = ("auto", "openvino", "tensorrt_rtx", "tensorrt", "inductor")
 MOST_BATCH = 16
@@ -59,6 +60,7 @@ _BUILD_CODE = (
 )
 _ROUTE_CODE = ("calibration/gram.py", "calibration/report.py", "calibration/routes.py")
 _RANGE_CODE = (
+    "calibration/base.py",
     "calibration/choice.py",
     "calibration/evidence.py",
     "calibration/policy.py",
@@ -102,8 +104,10 @@ class BuildSettings:
         tolerance: predicted route error up to which a static route is good enough.
         from_log: logs of traffic, whose gate tables join the calibration set's for the routes.
         routes_only: leave out what other routes could be merged from.
+        merge_base: how the bundle stores the base that other routes are merged from: "full", as
+            the checkpoint does, or "int8", with a scale a row, where the velocity bears it.
         lift: glob patterns of routed linears that stay in high precision, such as
-            "single_transformer_blocks.*.proj_out".
+            "single_transformer_blocks.*.proj_out"; their base too.
         accept_quality: go on where engines do not repeat the model, and write down what failed.
         sizes: sides in pixels that engines take besides the checkpoint's own.
         batch: most samples in one run of an engine.
@@ -127,6 +131,7 @@ class BuildSettings:
     samples: int = 64
     tolerance: float = 0.01
     routes_only: bool = False
+    merge_base: Literal["full", "int8"] = "full"
     lift: tuple[str, ...] = ()
     accept_quality: bool = False
     sizes: tuple[int, ...] = ()
@@ -162,6 +167,11 @@ class BuildSettings:
                 "--cache and --materialise baked do not go together: head and tail of the denoiser "
                 "take a route's weights as inputs; leave out one of the two"
             )
+        if self.routes_only and self.merge_base != "full":
+            raise RequestError(
+                f"--merge-base {self.merge_base} and --routes-only do not go together: without "
+                "base and experts there is no base to store; leave out one of the two"
+            )
         if self.preset is not None and self.precision != "auto":
             raise RequestError(
                 f"--preset {self.preset} and --precision {self.precision} both say what to compute "
@@ -170,6 +180,7 @@ class BuildSettings:
         for name, value, allowed in (
             ("precision", self.precision, PRECISIONS),
             ("materialise", self.materialise, MATERIALISE),
+            ("merge-base", self.merge_base, MERGE_BASES),
             ("preset", self.preset, (None, *PRESETS)),
             ("backend", self.backend, BACKENDS),
         ):

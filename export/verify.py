@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Layers that an error names.
 _NAMED = 3
+# Before the name of a route that is merged on demand from a base in 8 bits.
+MERGED = "merged route"
 
 
 def check(
@@ -25,7 +27,7 @@ def check(
     """Fail the build over a figure out of tolerance, or say what is accepted.
 
     Args:
-        figures: by "<graph>" or "route <name>".
+        figures: by "<graph>", "route <name>" or "merged route <name>".
         layers: of a denoiser in less than fp32, the largest own errors first.
         alone: linear → the velocity's relative error that calibration found if it alone is 8 bits.
         accept: go on all the same (--accept-quality).
@@ -39,6 +41,11 @@ def check(
     failed = [f"{name}: {figure.over}" for name, figure in figures.items() if not figure.passed]
     if not failed or accept:
         return failed
+    ways = ["--precision fp32"]
+    if any(said.startswith(MERGED) for said in failed):
+        ways = ["--merge-base full"]
+        if not all(said.startswith(MERGED) for said in failed):
+            ways.append("--precision fp32")
     worst = layers[:_NAMED]
     where = ", ".join(_named(layer, (alone or {}).get(layer.name)) for layer in worst)
     lift = " ".join(f"--lift '{layer.name}'" for layer in worst)
@@ -46,7 +53,7 @@ def check(
         f"the engines do not repeat the model: {'; '.join(failed)}. "
         + (f"The layers with the largest errors of their own: {where}. " if worst else "")
         + (f"Keep them in high precision ({lift}), build" if worst else "Build")
-        + " with --precision fp32, or take it as it is (--accept-quality)"
+        + f" with {' and '.join(ways)}, or take it as it is (--accept-quality)"
     )
 
 

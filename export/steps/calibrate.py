@@ -16,6 +16,8 @@ from a2edit.runtime.metric import RouteMetric
 from a2edit.runtime.sampler import ENCODED
 
 if TYPE_CHECKING:
+    from a2edit.calibration.evidence import Evidence
+    from a2edit.calibration.routes import Route
     from a2edit.calibration.samples import EncodedSample
     from a2edit.calibration.traces import Traces
     from a2edit.export.source import Source
@@ -120,23 +122,18 @@ def save_ranges(
         RequestError: a pattern of `lift` matches no routed linear.
     """
     from a2edit.calibration.choice import choose
-    from a2edit.calibration.evidence import Evidence
     from a2edit.calibration.gram import traced_metric
     from a2edit.calibration.policy import TOLERANCE
     from a2edit.calibration.routes import DEFAULT_ROUTES, cluster_routes
-    from a2edit.export.held_out import compared_steps
 
     assert kind in ("int8", "fp8")
     checkpoint, dit = source.checkpoint, source.dit
     asked = _lifted(lift, [linear.name for linear in checkpoint.linears])
-    samples = read_samples(traces, RANGE_SAMPLES)
-    samples = samples[VERIFY_SAMPLES:] or samples
     found = read_traces(traces)
     routes = cluster_routes(
         found.tables, found.categories, traced_metric(checkpoint, found), DEFAULT_ROUTES
     )
-    steps = compared_steps(checkpoint.config.steps)
-    evidence = Evidence.gather(checkpoint, dit, samples, routes, steps)
+    evidence = _evidence(source, traces, routes)
     bound = TOLERANCE[kind] * MARGIN
     policy = choose(checkpoint, dit, evidence, bound, kind, lift=asked)
     smooth = {
@@ -146,6 +143,34 @@ def save_ranges(
     }
     save_file(dict(sorted(smooth.items())), folder / SMOOTH_FILE)
     write_json(folder / "ranges.json", policy.to_dict(bound))
+
+
+def choose_eight(source: Source, traces: Path, lift: Sequence[str] = ()) -> dict[str, Any]:
+    """Which linears' base may be in 8 bits, as `BasePolicy.to_dict` says it.
+
+    Chosen on the requests that ranges are chosen on.
+
+    Raises:
+        RequestError: a pattern of `lift` matches no routed linear.
+    """
+    from a2edit.calibration.base import choose_base
+    from a2edit.calibration.policy import BASE_TOLERANCE
+
+    checkpoint, bound = source.checkpoint, BASE_TOLERANCE * MARGIN
+    asked = _lifted(lift, [linear.name for linear in checkpoint.linears])
+    evidence = _evidence(source, traces, ())
+    return choose_base(checkpoint, evidence, bound, asked).to_dict(bound)
+
+
+def _evidence(source: Source, traces: Path, routes: Sequence[Route]) -> Evidence:
+    """Of other requests than the engines are verified on, where there are as many."""
+    from a2edit.calibration.evidence import Evidence
+    from a2edit.export.held_out import compared_steps
+
+    samples = read_samples(traces, RANGE_SAMPLES)
+    samples = samples[VERIFY_SAMPLES:] or samples
+    steps = compared_steps(source.checkpoint.config.steps)
+    return Evidence.gather(source.checkpoint, source.dit, samples, routes, steps)
 
 
 def _lifted(patterns: Sequence[str], names: Sequence[str]) -> frozenset[str]:

@@ -182,6 +182,26 @@ class Steps:
         work = partial(merge.save_merge_source, source=self.source, ranges=folder)
         return self.chain.run("merge-source", inputs, work)
 
+    def carried(self, source: Made, traces: Made) -> Made | None:
+        """What the bundle is to merge other routes from: `source`, or that in 8 bits; or nothing.
+
+        Weight sets are merged from `source` whatever is carried.
+        """
+        if self.settings.routes_only:
+            return None
+        if self.settings.merge_base == "full":
+            return source
+        about: dict[str, Any] = {"lift": self.settings.lift}
+        inputs = {**about, "traces": traces.key, "source": source.key, "code": range_code_hash()}
+        work = partial(
+            merge.save_small_base,
+            merge=source.folder,
+            source=self.source,
+            traces=traces.folder,
+            **about,
+        )
+        return self.chain.run("merge-base", inputs, work)
+
     def weight_sets(
         self, routes: Sequence[Route], variant: str, chosen: Made, source: Made, dit: Made
     ) -> dict[str, Made]:

@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 @contextmanager
 def runnable(
-    name: str, plan: TargetPlan, engine: Made, graph: Made, shared: Made
+    name: str, plan: TargetPlan, engine: Made | None, graph: Made, shared: Made
 ) -> Iterator[Engine]:
     """An engine by graph or "dit.<route>", opened; closed at the end.
 
     A plan for another GPU than the one at hand cannot run: then ONNX Runtime computes the graph
     that it was made of, each value rounded to the type that it has there. Its routed weights are
-    inputs, to be bound, in "dit.<route>" too.
+    inputs, to be bound, in "dit.<route>" too. So it is where there is no engine of the name.
     """
     from a2edit.runtime.engines import onnxruntime
 
     kind, policy = name.partition(".")[0], plan.policy(name)
     spec = read_graph(graph.folder, "").spec(kind)
     with tempfile.TemporaryDirectory() as folder:
-        if not is_here(plan.target):
+        if engine is None or not is_here(plan.target):
             path = twin(kind, plan, graph, shared, Path(folder))
             opened: CheckedEngine = onnxruntime.engine_from_onnx(spec, path, "fp32")
         else:

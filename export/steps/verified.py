@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from a2edit.calibration.policy import LEAST_PSNR_DB
+from a2edit.calibration.policy import LEAST_PSNR_DB, merged_psnr_db, merged_tolerance
 from a2edit.export.chain import Made
 from a2edit.export.edge import read_graph
 from a2edit.export.files import write_json
@@ -29,8 +29,9 @@ from a2edit.export.quality import Figure, RouteFigure, graph_figure, route_figur
 from a2edit.export.source import DIT, HEAD, MODULATION, TAIL
 from a2edit.export.steps.cached import CacheFigure, cache_figure, cache_section
 from a2edit.export.steps.calibrate import read_alone
+from a2edit.export.steps.merge import save_weight_set
 from a2edit.export.steps.runner import is_here, runnable, twin
-from a2edit.export.verify import check
+from a2edit.export.verify import MERGED, check
 from a2edit.runtime.engines.base import Engine, WeightSet
 from a2edit.runtime.manifest import StepCacheEntry
 from a2edit.runtime.step_cache import SkipRule
@@ -60,6 +61,7 @@ class Verified:
         shared: parameters that the graphs point to.
         ranges: of an 8-bit denoiser; None of another.
         step_cache: as the manifest has it, where the engines have the denoiser in two.
+        small_base: what is merged from on demand, where its base is in 8 bits.
     """
 
     samples: Made
@@ -71,6 +73,7 @@ class Verified:
     shared: Made
     ranges: Made | None
     step_cache: StepCacheEntry | None = None
+    small_base: Made | None = None
 
     @property
     def keys(self) -> dict[str, str]:
@@ -78,6 +81,8 @@ class Verified:
         truths = {f"truth-{name}": made for name, made in self.truths.items()}
         held = {"held-out": self.samples, "examples": self.examples}
         made = {**held, **truths, **self.weights, **self.engines}
+        if self.small_base:
+            made["merge-base"] = self.small_base
         return {name: it.key for name, it in made.items()}
 
 
@@ -106,6 +111,8 @@ def save_verification(
     alone = read_alone(made.ranges.folder) if made.ranges else None
     cached = _cached(plan, routes, made, pictures)
     figures |= {f"step cache {name}": it for name, it in cached.items()}
+    merged = _merged(plan, routes, made)
+    figures |= {f"{MERGED} {name}": it for name, it in merged.items()}
     accepted = check(figures, layers, alone, accept=accept)
     about: dict[str, Any] = {
         "runner": plan.backend if is_here(plan.target) else "onnxruntime, the same graphs",
@@ -114,6 +121,8 @@ def save_verification(
     }
     if made.step_cache:
         about["step_cache"] = cache_section(made.step_cache.threshold, cached)
+    if merged:
+        about["merged"] = {name: figure.to_dict() for name, figure in merged.items()}
     if accepted:
         about["accepted"] = accepted
     if layers:
@@ -165,6 +174,38 @@ def _routes(
                 with engine(f"{DIT}.{route.name}") as denoiser:
                     verify(route, denoiser, modulation, decoder)
     return found, pictures
+
+
+def _merged(plan: TargetPlan, routes: Sequence[Route], made: Verified) -> dict[str, RouteFigure]:
+    """Every route merged from the base in 8 bits, as on demand; nothing where the base is whole."""
+    if made.small_base is None:
+        return {}
+    samples = read_held_out(made.samples.folder / SAMPLES_FILE)
+    found = {}
+    with ExitStack() as opened:
+        # baked, the runtime runs the graph itself for what it merges
+        denoiser, modulation, decoder = (
+            opened.enter_context(
+                runnable(name, plan, made.engines.get(name), made.graphs[name], made.shared)
+            )
+            for name in (DIT, MODULATION, _DECODER)
+        )
+        for route in routes:
+            with tempfile.TemporaryDirectory() as folder:
+                # in a file, as those that are built ahead: a route may be larger than memory
+                save_weight_set(Path(folder), made.small_base.folder, denoiser.spec.weights, route)
+                denoiser.bind(_mapped(Path(folder), route.name))
+                found[route.name], _ = route_figure(
+                    denoiser,
+                    modulation,
+                    decoder,
+                    samples,
+                    read_truth(made.truths[route.name].folder / TRUTH_FILE),
+                    tolerance=merged_tolerance(plan.denoiser),
+                    least_psnr_db=merged_psnr_db(plan.denoiser),
+                )
+                denoiser.unbind()
+    return found
 
 
 def _cached(
@@ -223,6 +264,9 @@ def _layers(source: Source, plan: TargetPlan, route: Route, made: Verified) -> l
 
 
 def _weight_set(made: Verified, route: str) -> WeightSet:
-    file = made.weights[route].folder / f"{route}.safetensors"
-    tensors = map_tensors(file, writable=True).tensors
+    return _mapped(made.weights[route].folder, route)
+
+
+def _mapped(folder: Path, route: str) -> WeightSet:
+    tensors = map_tensors(folder / f"{route}.safetensors", writable=True).tensors
     return WeightSet(route, {key: tensor.array for key, tensor in tensors.items()})

@@ -9,12 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file as save_torch
 
 from a2edit.calibration.routes import Route
+from a2edit.export.build import build
+from a2edit.export.chain import Silent
+from a2edit.export.change import build_command, read_bundle_routes
+from a2edit.export.cli import main
+from a2edit.export.plan import plan_build
+from a2edit.export.quality import Figure
+from a2edit.export.settings import BuildSettings
 from a2edit.export.source import Source
 from a2edit.export.steps.merge import (
     MERGE_FILE,
@@ -22,13 +30,17 @@ from a2edit.export.steps.merge import (
     save_merge_source,
     save_weight_set,
 )
+from a2edit.export.verify import check
 from a2edit.export.weights import TensorFile
 from a2edit.kernels.reference import quantise_rows
 from a2edit.model.checkpoint import Checkpoint
 from a2edit.model.experts import merged_state
 from a2edit.model.part_files import PartFiles
 from a2edit.model.peft_files import ExpertFiles
+from a2edit.runtime.bundle import open_bundle
 from a2edit.runtime.engines.base import TensorSpec
+from a2edit.runtime.errors import EngineError
+from a2edit.runtime.manifest import read_manifest
 
 
 def test_merged_on_demand_is_built_ahead(
@@ -148,3 +160,141 @@ def test_mixed_types_are_stored_in_one_that_holds_both(
                 found = stored.get_tensor(f"{linear.name}.{part}")
                 assert found.dtype == ("float32" if linear.name == name else "float16")
                 assert np.array_equal(found.astype(np.float32), tensor.numpy())
+
+
+class Steps(Silent):
+    """Progress that remembers which steps were done anew."""
+
+    def __init__(self) -> None:
+        self.done_anew: set[str] = set()
+
+    def done(self, step: str, size: int, seconds: float, *, reused: bool) -> None:
+        if not reused:
+            self.done_anew.add(step)
+
+
+@pytest.fixture(scope="module")
+def small_base(
+    bundle: Path,
+    tiny_settings: Callable[..., BuildSettings],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, set[str]]:
+    """The bundle with its base in 8 bits but for one linear, and the steps that were not found."""
+    settings = tiny_settings(
+        tmp_path_factory.mktemp("small") / "tiny", merge_base="int8", lift=("*.0.proj_out",)
+    )
+    shutil.copytree(tiny_settings(bundle).cache, settings.cache)
+    steps = Steps()
+    build(settings, steps)
+    return settings.out, steps.done_anew
+
+
+LIFTED = "single_transformer_blocks.0.proj_out"
+
+
+def test_only_what_is_merged_on_demand_has_a_base_in_8_bits(
+    bundle: Path, small_base: tuple[Path, set[str]]
+) -> None:
+    small, steps = small_base
+    assert steps == {"merge-base", "verify-cpu"}
+    whole, files = read_manifest(bundle), read_manifest(small).files
+    differ = {name for name, entry in whole.files.items() if files[name] != entry}
+    assert differ == {"weights/merge.safetensors", "report/index.html"}
+    full = load_file(bundle / "weights/merge.safetensors")
+    found = load_file(small / "weights/merge.safetensors")
+    for name in open_bundle(small).manifest.merge.blocks:  # type: ignore[union-attr]
+        for part in ("A", "B"):
+            assert found.pop(f"{name}.{part}").tobytes() == full[f"{name}.{part}"].tobytes()
+        weight = found.pop(f"{name}.weight")
+        if name == LIFTED:
+            assert weight.tobytes() == full[f"{name}.weight"].tobytes()
+            continue
+        levels, scales = quantise_rows(full[f"{name}.weight"])
+        assert weight.tobytes() == levels.tobytes()
+        assert found.pop(f"{name}.base_scale").tobytes() == scales.tobytes()
+    assert not found
+
+
+def test_routes_merged_from_a_base_in_8_bits_are_verified_beside_those_built_ahead(
+    bundle: Path, small_base: tuple[Path, set[str]]
+) -> None:
+    manifest = open_bundle(small_base[0]).manifest
+    about, figures = manifest.precision["merge_base"], manifest.verification["cpu"]
+    assert about["lifted"] == {LIFTED: {"error_alone": None, "why": "as asked for"}}
+    assert len(about["eight"]) == manifest.precision["routed_linears"] - 1
+    assert figures["routes"] == read_manifest(bundle).verification["cpu"]["routes"]
+    assert figures["merged"].keys() == manifest.routes.keys()
+    for route, figure in figures["merged"].items():
+        assert figures["routes"][route]["relative_error"] < 1e-5
+        assert 1e-4 < figure["relative_error"] < figure["tolerance"] == 2e-2
+        assert figure["relative_error"] < 3 * about["error"]
+    page = (small_base[0] / "report/index.html").read_text(encoding="utf-8")
+    assert "21 of 22 routed linears have theirs rounded" in page
+    assert "merged" not in read_manifest(bundle).verification["cpu"]
+    assert "merge_base" not in read_manifest(bundle).precision
+
+
+def test_a_bundle_says_that_its_base_is_in_8_bits(small_base: tuple[Path, set[str]]) -> None:
+    small, _ = small_base
+    printed = CliRunner().invoke(main, ["inspect", str(small)], env={"COLUMNS": "140"}).output
+    (share,) = (line for line in printed.splitlines() if line.startswith("past routes"))
+    assert "% of its base in int8)" in share
+    assert "The same routes, merged on demand" in printed
+    assert "--merge-base int8" in build_command(
+        read_bundle_routes(small), Path("elsewhere"), [], None
+    )
+    again = CliRunner().invoke(main, ["verify", str(small)], env={"COLUMNS": "140"})
+    assert again.exit_code == 0, again.output
+    for route in read_manifest(small).routes:
+        assert f"merged route {route}" in again.output
+
+
+def test_a_dry_run_says_what_a_base_in_8_bits_takes_at_least_and_at_most(
+    bundle: Path,
+    small_base: tuple[Path, set[str]],
+    tiny_settings: Callable[..., BuildSettings],
+    tmp_path: Path,
+) -> None:
+    plan = plan_build(tiny_settings(tmp_path / "new", merge_base="int8"))
+    (item,) = (it for it in plan.items if it.name == "weights/merge.safetensors")
+    made = (small_base[0] / item.name).stat().st_size
+    assert item.least is not None
+    assert item.least < made < item.bytes == (bundle / item.name).stat().st_size
+
+
+@pytest.mark.slow
+def test_baked_engines_leave_what_is_merged_to_the_graph(
+    bundle: Path, tiny_settings: Callable[..., BuildSettings], tmp_path: Path
+) -> None:
+    options = {"materialise": "baked", "merge_base": "int8", "routes": 1}
+    settings = tiny_settings(tmp_path / "tiny", **options)
+    shutil.copytree(tiny_settings(bundle).cache, settings.cache)
+    build(settings, Silent())
+    (figure,) = read_manifest(settings.out).verification["cpu"]["merged"].values()
+    assert 1e-4 < figure["relative_error"] < 2e-2
+    again = CliRunner().invoke(main, ["verify", str(settings.out)])
+    assert again.exit_code == 0, again.output
+
+
+def test_a_base_that_costs_too_much_fails_the_build_and_says_what_to_do() -> None:
+    over, fine = Figure(3e-2, 2e-2), Figure(1e-6, 1e-5)
+    with pytest.raises(EngineError, match=r"merged route red: .*Build with --merge-base full, or"):
+        check({"route red": fine, "merged route red": over})
+    with pytest.raises(EngineError, match="with --merge-base full and --precision fp32, or"):
+        check({"route red": over, "merged route red": over})
+    assert check({"merged route red": over}, accept=True) == [f"merged route red: {over.over}"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--merge-base", "int8", "--routes-only"], "--merge-base int8 and --routes-only do not"),
+        (["--merge-base", "int4"], "'int4' is not one of 'full', 'int8'"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_base(options: list[str], says: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["engines", "--out", str(tmp_path / "out"), *options])
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert says in result.stderr
+    assert not list(tmp_path.iterdir())
