@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+import tracemalloc
 
 import ml_dtypes
 import numpy as np
@@ -23,6 +24,7 @@ from a2edit.kernels.reference import (
     quantise_rows,
     tile_sides,
     tiled_product,
+    wide_base,
     widened,
 )
 
@@ -70,6 +72,37 @@ def test_no_active_expert_is_the_base_itself_as_a_copy() -> None:
     merged = merge_weight(base, A, B, np.zeros(4, np.float32), 1.0)
     assert merged.tobytes() == base.tobytes()
     assert not np.shares_memory(merged, base)
+
+
+@settings(max_examples=20, deadline=None)
+@given(SEEDS, st.sampled_from([1, 64, 65, 200]), st.booleans())
+def test_a_base_in_8_bits_is_its_levels_times_its_scales(
+    seed: int, outer: int, active: bool
+) -> None:
+    base, A, B, rng = factors(seed, outer=outer)
+    levels, scales = quantise_rows(base)
+    wide = wide_base(levels, scales)
+    assert wide.tobytes() == (levels.astype(np.float32) * scales[:, None]).tobytes()
+    assert wide_base(base, None) is base
+    weights = rng.uniform(size=4).astype(np.float32) * np.float32(active)
+    for dtype in ("float32", "float16", "bfloat16"):
+        found = merge_weight(levels, A, B, weights, 1.5, dtype, scales)
+        assert found.tobytes() == merge_weight(wide, A, B, weights, 1.5, dtype).tobytes()
+
+
+def test_a_base_in_8_bits_needs_no_wide_copy_beside_the_merge() -> None:
+    """What `RouteMerger.peak_bytes` counts for a linear holds for such a base as it is."""
+    base, A, B, _ = factors(0, inner=512, outer=1024)
+    levels, scales = quantise_rows(base)
+
+    def peak(base: np.ndarray, *scale: FloatArray) -> int:
+        tracemalloc.start()
+        merge_weight(base, A, B, np.ones(4, np.float32), 1.0, "float32", *scale)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert peak(levels, scales) < peak(base) + base.nbytes // 4
 
 
 def test_an_inactive_expert_cannot_spoil_the_sum() -> None:
