@@ -9,7 +9,7 @@ PHASES = ("one_pass", "maxima", "levels", "cast")
 _FLOATS = ("float32", "float16", "bfloat16")
 _LEVELS = ("int8", "float8_e4m3fn")
 _DTYPES = {"base": (*_FLOATS, "int8"), "factors": _FLOATS, "weight": (*_FLOATS, *_LEVELS)}
-_LEAST = {"threads": 1, "shared": 0, "rows": 1, "columns": 1, "scratch": 0, "resident": 1}
+_LEAST = {"threads": 1, "shared": 0, "rows": 1, "columns": 1, "scratch": 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,6 @@ class MergeKernelEntry:
     rows: int  # of a block's tile
     columns: int
     scratch: int
-    resident: int  # blocks that one multiprocessor holds at any time
 
     def __post_init__(self) -> None:
         known = {"phase": PHASES, **_DTYPES}

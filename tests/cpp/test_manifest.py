@@ -86,7 +86,6 @@ KERNEL = {
     "rows": 64,
     "columns": 128,
     "scratch": 0,
-    "resident": 2,
 }
 
 

@@ -210,7 +210,6 @@ void check_kernel(const MergeKernelEntry& kernel) {
   const std::vector<std::tuple<std::string, std::int64_t, std::int64_t>> counts = {
       {"threads", kernel.threads, 1}, {"shared", kernel.shared, 0},   {"rows", kernel.rows, 1},
       {"columns", kernel.columns, 1}, {"scratch", kernel.scratch, 0},
-      {"resident", kernel.resident, 1},
   };
   for (const auto& [name, count, least] : counts)
     if (count < least)
@@ -229,8 +228,7 @@ std::vector<MergeKernelEntry> merge_kernel_entries(const Json& value, const std:
                  text_field("scale", entry.scale), truth_field("smooth", entry.smooth),
                  whole_field("threads", entry.threads), whole_field("shared", entry.shared),
                  whole_field("rows", entry.rows), whole_field("columns", entry.columns),
-                 whole_field("scratch", entry.scratch),
-                 whole_field("resident", entry.resident)});
+                 whole_field("scratch", entry.scratch)});
     check_kernel(entry);
   }
   return entries;

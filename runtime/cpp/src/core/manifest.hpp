@@ -90,7 +90,6 @@ struct MergeKernelEntry {
   std::int64_t threads = 0, shared = 0;      // of a block; bytes that a launch asks for
   std::int64_t rows = 0, columns = 0;        // of a block's tile
   std::int64_t scratch = 0;                  // null pointers behind the arguments
-  std::int64_t resident = 0;                 // blocks that one multiprocessor holds at any time
 };
 
 // What leaving out the denoiser's tail costs. A host without such a loop has no other use for it
