@@ -138,7 +138,8 @@ class DeviceMerger:
         if "one_pass" in chosen:
             entry = chosen["one_pass"]
             # a row's tiles wait for each other, so all must be able to run at once
-            if _tiles(inner, entry.columns) <= entry.resident * self._processors:
+            at_once = self._loaded[entry.file].resident * self._processors
+            if _tiles(inner, entry.columns) <= at_once:
                 phases = ("one_pass",)
         for phase in phases:
             entry = chosen[phase]

@@ -58,6 +58,9 @@ class CompiledKernel:
         threads: of a block.
         shared: bytes of dynamic shared memory that a block takes.
 
+    Attributes:
+        resident: blocks that one multiprocessor of this GPU holds at a time.
+
     Raises:
         TargetError: no driver.
         EngineError: the file is no cubin for this GPU, or has no such function.
@@ -73,6 +76,8 @@ class CompiledKernel:
         self._what = f"kernel {symbol!r} cannot be launched"
         # a library's kernel stands for itself wherever a function is asked for
         self._function = cuda.CUfunction(int(kernel))
+        found = cuda.cuOccupancyMaxActiveBlocksPerMultiprocessor(self._function, threads, shared)
+        self.resident = int(_checked(what, found))
 
     def launch(self, stream: Stream, blocks: int, arguments: Sequence[Argument]) -> None:
         """Enqueue `blocks` blocks on `stream`; the arguments are copied now."""

@@ -159,6 +159,12 @@ class HostDriver:
             return Result.CUDA_ERROR_NOT_FOUND, None
         return Result.CUDA_SUCCESS, library
 
+    def cuOccupancyMaxActiveBlocksPerMultiprocessor(
+        self, function: int, threads: int, _: int
+    ) -> tuple[Any, ...]:
+        assert function in self.images
+        return Result.CUDA_SUCCESS, 256 // threads
+
     def cuLibraryUnload(self, library: int) -> tuple[Any, ...]:
         del self.images[library]
         return (Result.CUDA_SUCCESS,)

@@ -35,7 +35,6 @@ def kernels_of(
             rows=64,
             columns=128,
             scratch=2,
-            resident=2,
         )
         image = f"{json.dumps(asdict(entry))}\n{entry.symbol}"
         (folder / entry.file).write_text(image)
@@ -99,6 +98,13 @@ def by_triton(experts: int, rank: int, image: bytes, blocks: int, values: tuple[
         bits = torch.from_numpy(at(address, kind, 1))
         return bits if kind == "float8_e4m3fn" else bits.view(getattr(torch, kind))
 
-    constants = merging.constants_of(entry, experts, rank)
+    constants = merging.constants(
+        getattr(merging, entry.phase.upper()),
+        experts,
+        rank,
+        wide=entry.factors == "float32",
+        fp8=entry.weight == "float8_e4m3fn",
+        smooth=entry.smooth,
+    )
     tensors = [tensor(address, kind) for address, kind in zip(addresses, kinds, strict=True)]
     merging.merge_quantize_kernel[(blocks,)](*tensors, out, inner, factor, **constants)

@@ -7,6 +7,7 @@ its interpreter.
 import ctypes
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -247,4 +248,4 @@ def test_the_kernel_itself_is_launched_right() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert f"{len(CASES)} passed" in done.stdout or "passed" in done.stdout
+    assert re.search(r"\d\d passed, 2 skipped", done.stdout), done.stdout
