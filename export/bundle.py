@@ -36,7 +36,7 @@ from a2edit.export.quality import target_panel
 from a2edit.export.report import Report, report_page
 from a2edit.export.settings import DRAWN_DATA, GIVEN_DATA, BuildSettings, tool_versions
 from a2edit.export.steps.calibrate import read_policy, read_traces
-from a2edit.export.steps.merge import MERGE_FILE, read_base, read_merge_entry
+from a2edit.export.steps.merge import MERGE_FILE, base_section, read_merge_entry
 from a2edit.export.steps.page import PAGE_FILE
 from a2edit.export.steps.verified import PICTURES_FILE
 from a2edit.runtime.manifest import (
@@ -353,11 +353,7 @@ def _precision(pieces: Pieces, checkpoint: Checkpoint) -> dict[str, Any]:
             variant: dict(sorted(types.items())) for variant, types in stored.items()
         },
         "ranges": {kind: read_policy(made.folder) for kind, made in pieces.ranges.items()},
-        **(
-            {"merge_base": base}
-            if pieces.merge and (base := read_base(pieces.merge.folder))
-            else {}
-        ),
+        **(base_section(pieces.merge.folder) if pieces.merge else {}),
     }
 
 

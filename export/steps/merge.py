@@ -121,11 +121,13 @@ def _scale_name(weight: str) -> str:
     return f"{weight.removesuffix('.weight')}.base_scale"
 
 
-def read_base(folder: Path) -> dict[str, Any]:
-    """What became of the base, as `BasePolicy.to_dict` has it; empty where it is whole."""
+def base_section(folder: Path) -> dict[str, Any]:
+    """What the manifest says of a base in 8 bits, "merge_base" as in `BasePolicy.to_dict`.
+
+    Nothing of one that is whole.
+    """
     path = folder / _BASE_FILE
-    found: dict[str, Any] = read_json(path) if path.is_file() else {}
-    return found
+    return {"merge_base": read_json(path)} if path.is_file() else {}
 
 
 def base_weights(file: Path) -> tuple[int, int]:
