@@ -1,6 +1,6 @@
 """What memory plans foresee against what a process takes, stage by stage.
 
-    python -m a2edit.bench.memory BUNDLE DEVICE ENGINE KEEP SETS static|merged REQUEST.json…
+    python -m a2edit.bench.memory BUNDLE DEVICE ENGINE KEEP SETS sent|kept static|merged REQUEST…
 
 is one plan in a process of its own: it carries out the requests and prints one line of JSON.
 """
@@ -46,20 +46,26 @@ class Measured:
     @property
     def name(self) -> str:
         supply = "merged" if self.merged else "static"
-        return f"{self.plan.keep.name.lower().replace('_', ' ')}, {self.plan.sets} {supply}"
+        return f"{name_of(self.plan)} {supply}"
+
+
+def name_of(plan: MemoryPlan) -> str:
+    """In rows: what stays open, whether the base stays on the GPU, and how many weight sets."""
+    base = ", base kept" if plan.base else ""
+    return f"{plan.keep.name.lower().replace('_', ' ')}{base}, {plan.sets}"
 
 
 def cases(load: Load) -> list[tuple[MemoryPlan, bool]]:
     """Plans that are worth measuring, and whether their sets are merged: of every kind the one with
     the most sets and the one with the fewest.
     """
-    every = MemoryPlan(Keep.EVERYTHING, load.routes)
-    found = [(every, False)]
+    plans = ladder(load)
+    found = [(plans[0], False)]
     if load.merging is None:
         return found
-    plans = ladder(load)
-    for keep in Keep:
-        own = [plan for plan in plans if plan.keep == keep]
+    kinds = [(keep, base) for keep in Keep for base in (True, False)]
+    for kind in kinds:
+        own = [plan for plan in plans if (plan.keep, plan.base) == kind]
         found += [(plan, True) for plan in own[:1] + own[1:][-1:]]
     return found
 
@@ -73,7 +79,8 @@ def measure_plan(
     requests: Sequence[Path],
 ) -> Measured:
     """In a process of its own."""
-    given = [bundle, device, engine, plan.keep.name, plan.sets, "merged" if merged else "static"]
+    base, supply = "kept" if plan.base else "sent", "merged" if merged else "static"
+    given = [bundle, device, engine, plan.keep.name, plan.sets, base, supply]
     command = [sys.executable, "-m", "a2edit.bench.memory", *map(str, [*given, *requests])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -118,9 +125,9 @@ def run_plan(
 
 def main(arguments: Sequence[str]) -> None:
     """The worker."""
-    bundle, device, engine, keep, sets, supply, *files = arguments
+    bundle, device, engine, keep, sets, base, supply, *files = arguments
     requests = [EditRequest(**json.loads(Path(file).read_text(encoding="utf-8"))) for file in files]
-    plan = MemoryPlan(Keep[keep], int(sets))
+    plan = MemoryPlan(Keep[keep], int(sets), base == "kept")
     found = run_plan(Path(bundle), device, engine, plan, supply == "merged", requests)
     sys.stdout.write(json.dumps(found) + "\n")
 

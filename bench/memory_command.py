@@ -102,13 +102,15 @@ def measured_rows(setup: Setup, one: Measured) -> list[Row]:
 
 def foreseen_rows(setup: Setup, what: str, load: Load) -> list[Row]:
     """Of a model that was not run: engines, a weight set, and every plan that is worth having."""
+    from a2edit.bench.memory import name_of
+
     rows = [
         setup.row(f"{what}: {name}, held, foreseen", "MiB", [engine.held / MIB])
         for name, engine in load.engines.items()
     ]
     rows.append(setup.row(f"{what}: a weight set, foreseen", "MiB", [load.set_bytes / MIB]))
     for plan in ladder(load):
-        name = f"{what}: {plan.keep.name.lower().replace('_', ' ')}, {plan.sets} sets"
+        name = f"{what}: {name_of(plan)} sets"
         for stage, size in peaks(load, plan).items():
             rows.append(setup.row(f"{name}: {stage}, foreseen", "MiB", [size / MIB]))
         again = reread(load, plan) / MIB

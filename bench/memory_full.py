@@ -23,6 +23,7 @@ from a2edit.runtime.memory.plans import Load
 
 if TYPE_CHECKING:
     from a2edit.calibration.policy import Preset
+    from a2edit.model.checkpoint import Checkpoint
 
 ROUTES = 8
 # Everything in bf16, and the denoiser's routed linears in FP8.
@@ -33,15 +34,16 @@ PAPER = {"with experts": 42074, "without experts": 39884}
 
 @dataclass(frozen=True, slots=True)
 class Foreseen:
-    """One graph's engine, and what one weight set of it takes; in bytes."""
+    """One graph's engine, and what one weight set and what it is merged from take; in bytes."""
 
     engine: Footprint
     set_bytes: int
     activations: int
+    bases: Mapping[str, int]  # with the experts; by the type of W⁰
 
 
 def full_loads(model: str, note: Callable[[str], None]) -> dict[str, Load]:
-    """What plans of full-size bundles are made for, on GPUs; by target and preset."""
+    """What plans of full-size bundles are made for, on GPUs; by target, preset and base."""
     from a2edit.calibration.policy import graph_policy, resolve
     from a2edit.export.source import GRAPH_NAMES
     from a2edit.runtime.targets import TARGETS
@@ -57,13 +59,15 @@ def full_loads(model: str, note: Callable[[str], None]) -> dict[str, Load]:
                 note(f"{graph} for {name}, {preset}")
                 known[key] = _counted(model, graph, name, preset)
             found[graph] = known[key]
-        loads[f"{name} {preset}"] = Load(
-            {graph: one.engine for graph, one in found.items()},
-            set_bytes=max(one.set_bytes for one in found.values()),
-            routes=ROUTES,
-            rests=CUDA.rests,
-            merging=0,  # which a processor does
-        )
+        for base, nbytes in found["dit"].bases.items():
+            loads[f"{name} {preset}, {base} base"] = Load(
+                {graph: one.engine for graph, one in found.items()},
+                set_bytes=max(one.set_bytes for one in found.values()),
+                routes=ROUTES,
+                rests=CUDA.rests,
+                merging=0,  # on the GPU in its base's own memory; or by a processor
+                base=nbytes,
+            )
     return loads
 
 
@@ -74,7 +78,7 @@ def _counted(model: str, graph: str, target: str, preset: str) -> Foreseen:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise EngineError(f"exporting {graph} of {model} failed: {last}")
     content: Mapping[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return Foreseen(Footprint(**content["engine"]), content["set_bytes"], content["activations"])
+    return Foreseen(**{**content, "engine": Footprint(**content["engine"])})
 
 
 def foresee(model: str, name: str, target_name: str, preset: Preset, folder: Path) -> Foreseen:
@@ -107,7 +111,18 @@ def foresee(model: str, name: str, target_name: str, preset: Preset, folder: Pat
         engine_bytes=cost.parameter_bytes + cost.constant_bytes,
         costs=CUDA,
     )
-    return Foreseen(engine, sum(part.nbytes for part in spec.weights), activations)
+    set_bytes = sum(part.nbytes for part in spec.weights)
+    return Foreseen(engine, set_bytes, activations, _bases(checkpoint))
+
+
+def _bases(checkpoint: Checkpoint) -> dict[str, int]:
+    """Bytes of base and experts, the latter in bf16; a base of int8 has a float32 scale a row."""
+    rank, count = checkpoint.experts.rank, checkpoint.experts.experts
+    sides = [(it.out_features, it.in_features) for it in checkpoint.linears]
+    experts = sum(2 * count * rank * (out + inner) for out, inner in sides)
+    whole = sum(out * inner for out, inner in sides)
+    scales = sum(4 * out for out, _ in sides)
+    return {"bf16": 2 * whole + experts, "int8": whole + scales + experts}
 
 
 def main(arguments: Sequence[str]) -> None:

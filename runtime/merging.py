@@ -28,8 +28,8 @@ class Merging:
             merge, since the bundle has no kernels for it, or they do not run.
     """
 
-    def __init__(self, bundle: Bundle, variant: str, target: str, ledger: Ledger) -> None:
-        self._bundle, self._ledger = bundle, ledger
+    def __init__(self, bundle: Bundle, variant: str, target: str) -> None:
+        self._bundle = bundle
         self._weights = bundle.manifest.graphs["dit"][variant].weights
         self._merger = bundle.merger(variant)
         self._lock = threading.Lock()
@@ -46,29 +46,31 @@ class Merging:
             self._kernels = kernels
             self.gpu_bytes = resident_bytes(self._merger, kernels)
 
-    def merge(self, table: NDArray[np.floating], name: str, *, on_gpu: bool) -> WeightSet:
+    def merge(
+        self, table: NDArray[np.floating], name: str, ledger: Ledger, *, on_gpu: bool
+    ) -> WeightSet:
         """The weight set `name` for a table R[L, N]; on the GPU if that is wanted and possible.
 
         Raises DeviceMemoryError where the GPU has no room.
         """
         assert self._merger is not None
-        device = self._device_merger() if on_gpu and self.gpu_bytes else None
+        device = self._device_merger(ledger) if on_gpu and self.gpu_bytes else None
         if device is not None:
             return device.merge(table, name)
-        with self._ledger.passing("merging", self.peak_bytes or 0):
+        with ledger.passing("merging", self.peak_bytes or 0):
             weights = self._merger.merge(table, name)
             self._merger.rest()
         return weights
 
-    def leave_gpu(self) -> None:
+    def leave_gpu(self, ledger: Ledger) -> None:
         """Free what lies on the GPU; the next merge there copies it again."""
         with self._lock:
             if self._on_gpu is not None:
                 self._on_gpu.close()
                 self._on_gpu = None
-                self._ledger.release(BASE)
+                ledger.release(BASE)
 
-    def _device_merger(self) -> DeviceMerger | None:
+    def _device_merger(self, ledger: Ledger) -> DeviceMerger | None:
         assert self._merger is not None
         with self._lock:
             if self._on_gpu is None:
@@ -80,5 +82,5 @@ class Merging:
                     log.warning("routes are merged on the processor: %s", error)
                     self.gpu_bytes = 0
                     return None
-                self._ledger.hold(BASE, self._on_gpu.nbytes)
+                ledger.hold(BASE, self._on_gpu.nbytes)
             return self._on_gpu

@@ -77,7 +77,7 @@ class EnginePool:
         self.variant = self._variant(DENOISER)  # of the denoiser, and so of its weight sets
         self.ledger = Ledger()
         self._workspaces: dict[str, int] = {}  # that engines told of
-        self._merging = Merging(bundle, self.variant, self.target, self.ledger)
+        self._merging = Merging(bundle, self.variant, self.target)
         self._load = self._foreseen()
         self._plan = MemoryPlan(Keep.EVERYTHING, len(bundle.manifest.routes))
 
@@ -145,7 +145,7 @@ class EnginePool:
                 self.ledger.hold(f"engine {name}", self._load.engines[name].held)
         self._close(name for name in self._engines if not plan.stays(name, step))
         if not plan.base:
-            self._merging.leave_gpu()
+            self._merging.leave_gpu(self.ledger)
 
     def shut(self, step: str) -> None:
         """Close the engines of a step: after a failure nobody knows what state they are in."""
@@ -183,7 +183,8 @@ class EnginePool:
             return None
 
         def merged(plan: RoutePlan) -> WeightSet:
-            weights = self._merging.merge(plan.table, plan.route, on_gpu=self._plan.base)
+            on_gpu = self._plan.base
+            weights = self._merging.merge(plan.table, plan.route, self.ledger, on_gpu=on_gpu)
             if self._load.base != self._merging.gpu_bytes:  # its kernels do not run after all
                 self._load = self._foreseen()
             return weights
@@ -227,7 +228,7 @@ class EnginePool:
 
     def close(self) -> None:
         self._close(self._engines)
-        self._merging.leave_gpu()
+        self._merging.leave_gpu(self.ledger)
 
     def _close(self, names: Iterable[str]) -> None:
         names = list(names)
