@@ -55,7 +55,7 @@ def test_rows_of_a_model_that_was_not_run(load: Load) -> None:
 
 
 def test_plans_that_keep_the_base_are_measured_and_named(load: Load) -> None:
-    on_gpu = replace(load, rests=False, merging=0, base=64 * MIB)
+    on_gpu = replace(load, rests=False, merging=0, base=80 * MIB)
     found = [plan for plan, _ in cases(on_gpu)]
     assert found[0] == MemoryPlan(Keep.EVERYTHING, 3, base=True)
     assert MemoryPlan(Keep.EVERYTHING, 3) in found
