@@ -72,6 +72,7 @@ def training(results: Path, model: str, steps: int) -> None:
 @main.command(cls=Command)
 @bundle_option
 @results_option("switching.csv")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--model", default="a2edit-mini", show_default=True, help="The reference's model.")
 @click.option("--baked", type=click.Path(path_type=Path), help="A second bundle, weights baked.")
 @click.option(
@@ -84,6 +85,7 @@ def training(results: Path, model: str, steps: int) -> None:
 def switching(
     bundle: Path,
     results: Path,
+    device: str,
     model: str,
     baked: Path | None,
     opened: Path | None,
@@ -96,7 +98,9 @@ def switching(
     from a2edit.bench import switching as bench
 
     console = Console()
-    plan = bench.Plan(bundle=bundle, model=model, baked=baked, opened=opened, rounds=rounds)
+    plan = bench.Plan(
+        bundle=bundle, model=model, device=device, baked=baked, opened=opened, rounds=rounds
+    )
     with console.status("starting") as status:
         rows = bench.measure(plan, status.update)
     append_rows(results / "switching.csv", rows)

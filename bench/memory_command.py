@@ -47,7 +47,7 @@ def memory(
 
     console = Console()
     manifest = open_bundle(bundle).manifest
-    setup = Setup.here("memory", manifest.name, 0)
+    setup = Setup.here("memory", manifest.name, 0, device)
     with (
         console.status("starting") as status,
         tempfile.TemporaryDirectory() as folder,

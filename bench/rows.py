@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from a2edit.runtime.engines.cuda import gpu_name
+
 # Whose versions change the figures.
 TOOLS = ("numpy", "openvino", "onnxruntime", "torch", "diffusers")
 
@@ -49,12 +51,13 @@ class Setup:
     date: str
 
     @classmethod
-    def here(cls, bench: str, model: str, steps: int) -> "Setup":
+    def here(cls, bench: str, model: str, steps: int, device: str = "cpu") -> "Setup":
+        """Of "cpu", or of "cuda": an editor's GPU; raises TargetError where there is none."""
         return cls(
             bench=bench,
             model=model,
             steps=steps,
-            device=device_name(),
+            device=gpu_name() if device == "cuda" else device_name(),
             versions=versions(),
             commit=commit(),
             date=datetime.now(UTC).strftime("%Y-%m-%d"),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from a2edit.bench.rows import Row, Setup
 from a2edit.runtime.editor import Editor
 from a2edit.runtime.engines.base import OPEN, Array, Engine
+from a2edit.runtime.engines.cuda import bytes_in_use
 from a2edit.runtime.engines.pool import DENOISER, MODULATION
 from a2edit.runtime.errors import EngineError
 from a2edit.runtime.memory import status_mb
@@ -34,6 +35,7 @@ class Plan:
 
     bundle: Path
     model: str  # the checkpoint of the torch reference
+    device: str = "cpu"  # of the editors
     baked: Path | None = None
     opened: Path | None = None
     rounds: int = 40
@@ -44,9 +46,9 @@ class Plan:
 def measure(plan: Plan, note: Note) -> list[Row]:
     """Every row; what is compared takes turns in one process."""
     # Tolerance 0: the routes' own tables are static all the same, and anything else is merged.
-    with Editor.open(plan.bundle, route_tolerance=0) as editor:
+    with Editor.open(plan.bundle, device=plan.device, route_tolerance=0) as editor:
         manifest = editor.bundle.manifest
-        setup = Setup.here("switching", manifest.name, manifest.sampler.steps)
+        setup = Setup.here("switching", manifest.name, manifest.sampler.steps, plan.device)
         editor.open_engines()
         inputs = example_inputs(editor)
         tables = [np.array(route.table, np.float32) for route in manifest.routes.values()]
@@ -58,12 +60,12 @@ def measure(plan: Plan, note: Note) -> list[Row]:
         rows += _exact(setup, editor, plan)
         if plan.baked:
             note("weights as inputs and baked, in turn")
-            with Editor.open(plan.baked) as other:
+            with Editor.open(plan.baked, device=plan.device) as other:
                 sides = {"weights as inputs": editor, "baked": other}
                 rows += _beside(setup, sides, inputs, plan.rounds)
         if plan.opened:
             note("sizes open and one size, in turn")
-            with Editor.open(plan.opened) as other:
+            with Editor.open(plan.opened, device=plan.device) as other:
                 sides = {"sizes open": other, "one size": editor}
                 rows += _beside(setup, sides, inputs, plan.rounds)
                 rows += _together(setup, other, inputs, plan.rounds)
@@ -71,7 +73,7 @@ def measure(plan: Plan, note: Note) -> list[Row]:
     found = {}
     for count in counts:
         note(f"memory with {count} routes resident, in a process of its own")
-        found[count] = resident(plan.bundle, count)
+        found[count] = resident(plan.bundle, count, plan.device)
         for name, value in found[count].items():
             rows.append(setup.row(f"{name}, {count} routes resident", "MB", [value]))
     for name in found[1]:
@@ -220,9 +222,9 @@ def example_inputs(editor: Editor) -> dict[str, Array]:
     return inputs | {"delta": np.array([-0.05], np.float32)}
 
 
-def resident(bundle: Path, routes: int) -> dict[str, float]:
+def resident(bundle: Path, routes: int, device: str = "cpu") -> dict[str, float]:
     """Memory in MB of a process that has run a step of each of so many routes and keeps them."""
-    command = [sys.executable, "-m", "a2edit.bench.switching", str(bundle), str(routes)]
+    command = [sys.executable, "-m", "a2edit.bench.switching", str(bundle), str(routes), device]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -231,8 +233,8 @@ def resident(bundle: Path, routes: int) -> dict[str, float]:
     return figures
 
 
-def _hold(bundle: str, routes: str) -> dict[str, float]:
-    with Editor.open(bundle) as editor:
+def _hold(bundle: str, routes: str, device: str) -> dict[str, float]:
+    with Editor.open(bundle, device=device) as editor:
         editor.open_engines()
         inputs = example_inputs(editor)
         for route in list(editor.bundle.manifest.routes.values())[: int(routes)]:
@@ -241,6 +243,8 @@ def _hold(bundle: str, routes: str) -> dict[str, float]:
         # RssAnon leaves out pages of mapped files: shared by processes, given back under pressure.
         kinds = {"resident set": "VmRSS", "of it anonymous": "RssAnon"}
         found = {name: status_mb(field) for name, field in kinds.items()}
+        if device == "cuda":
+            found["memory of the GPU in use"] = bytes_in_use() / 1e6
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -73,6 +73,15 @@ def capability() -> tuple[int, int]:
     return int(major), int(minor)
 
 
+def gpu_name() -> str:
+    """The GPU's, and the CUDA of its driver: "NVIDIA H200, CUDA 13.0"."""
+    cuda = _runtime()
+    what = "the GPU cannot be asked what it is"
+    name = _checked(what, cuda.cudaGetDeviceProperties(0)).name.decode()
+    number = _checked(what, cuda.cudaDriverGetVersion())
+    return f"{name}, CUDA {number // 1000}.{number % 1000 // 10}"
+
+
 def processors() -> int:
     """Multiprocessors of the GPU."""
     cuda = _runtime()

@@ -22,6 +22,7 @@ from a2edit.runtime.bundle import Bundle, open_bundle
 from a2edit.runtime.engines.pool import EnginePool
 from a2edit.runtime.errors import BundleError, RequestError, TargetError
 from a2edit.runtime.manifest import GRAPHS
+from a2edit.runtime.merging import Merging
 from a2edit.runtime.targets import Precision
 
 Settings = Callable[..., BuildSettings]
@@ -131,7 +132,9 @@ def test_every_routed_linear_finds_the_kernels_that_merge_it(gpu_bundle: Bundle)
     stored = places(gpu_bundle.path(manifest.merge.file))
     assert manifest.merge_kernels.keys() == TARGETS.keys()
     for target, kernels in manifest.merge_kernels.items():
-        graph = manifest.graphs["dit"][manifest.engines[target]["dit"].variant]
+        variant = manifest.engines[target]["dit"].variant
+        assert Merging(gpu_bundle, variant, target).gpu_bytes  # as the runtime sees it
+        graph = manifest.graphs["dit"][variant]
         taken = {weight.name: weight.dtype for weight in graph.weights}
         made = {(it.phase, it.weight, it.scale, it.base, it.factors, it.smooth) for it in kernels}
         used = set()

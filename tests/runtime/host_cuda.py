@@ -71,6 +71,12 @@ class HostCuda:
         self.enqueue(lambda: ctypes.memset(at, value, nbytes))
         return (Error.cudaSuccess,)
 
+    def cudaGetDeviceProperties(self, _: int) -> tuple[Any, ...]:
+        return Error.cudaSuccess, SimpleNamespace(name=b"host memory")
+
+    def cudaDriverGetVersion(self) -> tuple[Any, ...]:
+        return Error.cudaSuccess, 13020
+
     def cudaMemGetInfo(self) -> tuple[Any, ...]:
         return Error.cudaSuccess, self.room, 10**6
 

@@ -177,6 +177,7 @@ def test_a_set_on_the_gpu_that_does_not_fit_is_refused(engine: tensorrt.TensorRt
 def test_what_is_taken_of_the_gpu_can_be_asked(
     host: HostCuda, engine: tensorrt.TensorRtEngine
 ) -> None:
+    assert cuda.gpu_name() == "host memory, CUDA 13.2"
     assert engine.workspace == 4096
     before = cuda.bytes_in_use()
     engine.bind(weight_set(1))
