@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from a2edit.runtime.engines.base import Array
+from a2edit.runtime.engines.base import Array, DeviceTensor
 from a2edit.runtime.errors import DeviceMemoryError, EngineError, TargetError
 
 # Errors that mean that there is no GPU to use at all.
@@ -145,7 +145,7 @@ class Stream:
         kind = _runtime().cudaMemcpyKind.cudaMemcpyHostToDevice
         self._copy(buffer.address + offset, array.ctypes.data, array.nbytes, kind)
 
-    def download(self, buffer: DeviceBuffer, array: Array) -> None:
+    def download(self, buffer: DeviceBuffer | DeviceTensor, array: Array) -> None:
         """Copy into a contiguous array; it is filled when `wait` has returned."""
         kind = _runtime().cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._copy(array.ctypes.data, buffer.address, array.nbytes, kind)

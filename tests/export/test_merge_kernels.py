@@ -30,9 +30,13 @@ from a2edit.export.steps.merge import MERGE_FILE
 from a2edit.export.targets import TargetPlan
 from a2edit.export.weights import TensorFile
 from a2edit.runtime.engines.base import Array, TensorSpec
+from a2edit.runtime.engines.cuda import Stream, bytes_in_use, capability
 from a2edit.runtime.errors import EngineError
 from a2edit.runtime.manifest import MergeEntry
-from a2edit.runtime.targets import TARGETS
+from a2edit.runtime.merge import RouteMerger
+from a2edit.runtime.merge_device import DeviceMerger
+from a2edit.runtime.targets import TARGETS, target_of
+from tests.runtime.played_merge import CASES, TABLE, weights_of, write_source
 
 if sys.platform != "linux":
     pytest.skip("Triton comes for Linux only", allow_module_level=True)
@@ -198,6 +202,33 @@ def step(folder: Path, target: str, routes_only: bool = False) -> tuple[Made | N
         return steps.merge_kernels(plan, here, here), noted.notes
     finally:
         chain.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("stored", "wanted", "smooth"), CASES)
+def test_a_gpu_merges_what_a_processor_does(
+    tmp_path: Path, stored: str, wanted: str, smooth: bool
+) -> None:
+    """Compiled, loaded, launched and read back; sums of whole numbers are exact in any order."""
+    entry = write_source(tmp_path / MERGE_FILE, stored, smooth=smooth)
+    weights = weights_of(wanted)
+    (tmp_path / "kernels").mkdir()
+    work = merge_work(tmp_path / MERGE_FILE, entry, weights)
+    save_merge_kernels(tmp_path / "kernels", target_of(capability()), work)
+    kernels = read_merge_kernels(tmp_path / "kernels", "kernels")
+    merger = RouteMerger(tmp_path / MERGE_FILE, entry, weights)
+    before, stream = bytes_in_use(), Stream()
+    device = DeviceMerger(merger, weights, kernels, tmp_path)
+    for table in (TABLE, TABLE[:, ::-1], TABLE):
+        merged, expected = device.merge(table, "mine"), merger.merge(table, "mine").tensors
+        for name, tensor in merged.placed.items():
+            array = np.empty_like(expected[name])
+            stream.download(tensor, array)
+            stream.wait()
+            np.testing.assert_array_equal(array, expected[name], err_msg=name)
+    del merged, tensor
+    device.close()
+    assert bytes_in_use() <= before + 2**26  # a library's code stays with the context
 
 
 def test_a_processor_needs_none(tmp_path: Path) -> None:

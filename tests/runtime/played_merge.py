@@ -8,11 +8,71 @@ from typing import Any
 
 import numpy as np
 
+from a2edit.export.weights import TensorFile
 from a2edit.kernels.reference import LEVELS, merge_weight, narrowed, quantise_rows, widened
-from a2edit.runtime.engines.base import Array, numpy_name
+from a2edit.runtime.engines.base import Array, TensorSpec, numpy_name
+from a2edit.runtime.manifest import MergeEntry
 from a2edit.runtime.merge_kernels import MergeKernelEntry
 
+# Of two linears, and a table for them; its third row is past the last block.
+EXPERTS, RANK, SCALE = 3, 5, 0.5
+SHAPES = {"a": (0, 70, 48), "b": (1, 33, 300)}  # block, out, in
+TABLE = np.array([[2, 0, -0.5], [0, 0, 0], [9, 9, 9]], np.float32)
+# What is stored, what the graph takes, and whether columns have factors.
+CASES = [
+    ("bfloat16", "int8", False),
+    ("bfloat16", "int8", True),
+    ("bfloat16", "float8_e4m3fn", False),
+    ("bfloat16", "bfloat16", False),
+    ("float16", "float16", False),
+    ("float32", "float32", False),
+    ("float32", "int8", True),
+    ("int8", "float8_e4m3fn", False),
+    ("int8", "bfloat16", False),
+]
 PHASES = {True: ("one_pass", "maxima", "levels"), False: ("cast",)}
+
+
+def whole(seed: int, *shape: int) -> Array:
+    """Small whole numbers, whose sums are exact in any order."""
+    found: Array = np.random.default_rng(seed).integers(-4, 5, shape).astype(np.float32)
+    return found
+
+
+def write_source(path: Path, dtype: str = "bfloat16", *, smooth: bool = False) -> MergeEntry:
+    tensors: dict[str, tuple[str, Array]] = {}
+    for seed, (name, (_, out, inner)) in enumerate(SHAPES.items()):
+        base = whole(seed, out, inner)
+        if dtype == "int8":
+            tensors[f"{name}.weight"] = "int8", base.astype(np.int8)
+            scales = 2.0 ** whole(seed + 7, out)
+            tensors[f"{name}.base_scale"] = "float32", scales.astype(np.float32)
+        else:
+            tensors[f"{name}.weight"] = dtype, narrowed(base, dtype)
+        factors = "bfloat16" if dtype == "int8" else dtype
+        A, B = whole(seed + 3, EXPERTS, RANK, inner), whole(seed + 5, EXPERTS, out, RANK)
+        tensors[f"{name}.A"], tensors[f"{name}.B"] = (
+            (factors, narrowed(part, factors)) for part in (A, B)
+        )
+        if smooth:
+            factor = 2.0 ** whole(seed + 9, inner)
+            tensors[f"{name}.smooth"] = "float32", factor.astype(np.float32)
+    specs = [TensorSpec(name, kind, array.shape) for name, (kind, array) in tensors.items()]
+    with TensorFile(path, specs) as file:
+        for name, (_, array) in tensors.items():
+            file.write(name, array)
+    return MergeEntry(
+        file=path.name, scale=SCALE, blocks={name: block for name, (block, *_) in SHAPES.items()}
+    )
+
+
+def weights_of(dtype: str, scale: str = "bfloat16") -> list[TensorSpec]:
+    found = []
+    for name, (_, out, inner) in SHAPES.items():
+        found.append(TensorSpec(f"{name}.weight", dtype, (out, inner)))
+        if dtype in LEVELS:
+            found.append(TensorSpec(f"{name}.scale", scale, (out,)))
+    return found
 
 
 def kernels_of(
