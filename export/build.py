@@ -123,7 +123,7 @@ def _pieces(steps: Steps, plans: Sequence[Sequence[TargetPlan]]) -> Pieces:
                 asked = plan.denoiser.precision
                 steps.chain.progress.note(f"{asked} does not pass, building the next: {error}")
             else:
-                kernels = steps.merge_kernels(plan, merge, own[DIT])
+                kernels = steps.merge_kernels(plan, carried, own[DIT])
                 targets.append(Built(plan, engines, verified, kernels))
                 break
     return Pieces(

@@ -224,10 +224,13 @@ class Steps:
         names = [route.name for route in routes]
         return dict(zip(names, self.chain.run_all(tasks), strict=True))
 
-    def merge_kernels(self, plan: TargetPlan, source: Made, dit: Made) -> Made | None:
-        """What merges a target's routes on its GPU; None where the processor is to do it."""
+    def merge_kernels(self, plan: TargetPlan, source: Made | None, dit: Made) -> Made | None:
+        """What merges a target's routes on its GPU; None where the processor is to do it.
+
+        `source` is what the bundle carries, whose base may have other types than the checkpoint's.
+        """
         target = plan.target
-        if target.device == "cpu" or self.settings.routes_only:
+        if target.device == "cpu" or source is None:
             return None
         entry = merge.read_merge_entry(source.folder, merge.MERGE_FILE)
         weights = read_graph(dit.folder, "").weights

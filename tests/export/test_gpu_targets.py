@@ -208,3 +208,19 @@ def test_what_a_target_lacks_is_refused_before_anything_is_built(
     with pytest.raises(error, match=message):
         build(tiny_settings(tmp_path / "out", **{"precision": "auto", **options}), Silent())
     assert not list(tmp_path.iterdir())
+
+
+def test_what_merges_on_a_gpu_reads_the_base_that_the_bundle_carries(
+    bundle: Path, tiny_settings: Settings, tmp_path: Path
+) -> None:
+    options = {"routes": 1, "precision": "auto", "target": "sm80", "merge_base": "int8"}
+    settings = tiny_settings(tmp_path / "tiny", **options)
+    shutil.copytree(tiny_settings(bundle).cache, settings.cache)
+    with tiny_is_large():
+        build(settings, Silent())
+    manifest = open_bundle(settings.out).manifest
+    about = manifest.precision["merge_base"]
+    assert len(about["eight"]) == manifest.precision["routed_linears"]
+    assert {kernel.base for kernel in manifest.merge_kernels["sm80"]} == {"int8"}
+    (merged,) = manifest.verification["sm80"]["merged"].values()
+    assert merged["relative_error"] <= merged["tolerance"]

@@ -183,10 +183,10 @@ class Noted(Silent):
         self.notes.append(text)
 
 
-def step(folder: Path, target: str, routes_only: bool = False) -> tuple[Made | None, list[str]]:
+def step(folder: Path, target: str, *, carried: bool = True) -> tuple[Made | None, list[str]]:
     """The step of a build to int8 and bfloat16, and what it says."""
     noted = Noted()
-    settings = BuildSettings(model="tiny", out=folder / "out", routes_only=routes_only)
+    settings = BuildSettings(model="tiny", out=folder / "out")
     chain = Chain(folder / "steps", noted)
     chain.open()
     edge: dict[str, Any] = {"inputs": [], "outputs": [], "parameters": [], "activations": 0}
@@ -199,7 +199,7 @@ def step(folder: Path, target: str, routes_only: bool = False) -> tuple[Made | N
     try:
         here = Made(folder, "key")
         steps = Steps(settings, None, chain)  # type: ignore[arg-type] # nothing of it is read
-        return steps.merge_kernels(plan, here, here), noted.notes
+        return steps.merge_kernels(plan, here if carried else None, here), noted.notes
     finally:
         chain.close()
 
@@ -234,7 +234,7 @@ def test_a_gpu_merges_what_a_processor_does(
 def test_a_processor_needs_none(tmp_path: Path) -> None:
     source(tmp_path)
     assert step(tmp_path, "cpu") == (None, [])
-    assert step(tmp_path, "sm80", routes_only=True) == (None, [])
+    assert step(tmp_path, "sm80", carried=False) == (None, [])
 
 
 def test_where_none_can_be_compiled_the_build_says_so(
