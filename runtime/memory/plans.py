@@ -39,6 +39,11 @@ class Keep(IntEnum):
     ONE_ENGINE = 4
 
 
+# A processor merges a byte in about the time in which so many are read: 27 GB of base, experts and
+# weights took two cores 623 s (docs/gpus.md), and a file is read at one or two GB a second; this is
+# for eight cores or so.
+PROCESSOR_MERGES = 8
+
 _WORDS = {
     Keep.EVERYTHING: "every engine stays open",
     Keep.NO_ENCODERS: "text and image encoders and modulation are open in their stages alone",
@@ -212,7 +217,7 @@ def reread(load: Load, plan: MemoryPlan) -> float:
         again += missing * route + (0 if kept or load.baked else engine)
     # as if a merge were asked for as often as any one route
     merging = load.base + load.set_bytes if load.base and not plan.base else 0
-    return again + merging / (load.routes + 1)
+    return again + PROCESSOR_MERGES * merging / (load.routes + 1)
 
 
 def ladder(load: Load) -> list[MemoryPlan]:

@@ -8,6 +8,7 @@ import pytest
 from a2edit.runtime.errors import RequestError
 from a2edit.runtime.memory.costs import Footprint
 from a2edit.runtime.memory.plans import (
+    PROCESSOR_MERGES,
     STAGES,
     Keep,
     Load,
@@ -171,7 +172,7 @@ def test_a_base_that_does_not_fit_is_sent_at_every_merge() -> None:
     without = MemoryPlan(Keep.EVERYTHING, 4)
     assert reread(given, plans[0]) == 0
     # one of five requests is merged for, if that is asked for as often as any one route
-    assert reread(given, without) == (given.base + SET) / 5
+    assert reread(given, without) == PROCESSOR_MERGES * (given.base + SET) / 5
     assert fitting(given, plans, peak(given, without)).base is False
     again = [reread(given, plan) for plan in plans]
     assert again == sorted(again)
