@@ -126,6 +126,11 @@ class MergeEntry:
     file: str
     scale: float  # α/r
     blocks: Mapping[str, int]  # linear -> row of the gate table
+    error: float = 0.0  # of the velocity, relative: what a base in 8 bits costs, measured
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.error < 1:
+            raise BundleError(f"merge.error is {self.error!r}: it must be 0 or more, and below 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

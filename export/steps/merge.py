@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from a2edit.export.files import link_or_copy, read_json, write_json
+from a2edit.export.files import read_json, write_json
 from a2edit.export.steps.calibrate import choose_eight, read_smooth
 from a2edit.kernels.reference import quantise_rows, widened
 from a2edit.runtime.engines.base import TensorSpec
@@ -100,7 +100,8 @@ def save_small_base(
                 file.write(_scale_name(name), scales)
             else:
                 file.write(name, tensor.array)
-    link_or_copy(merge / _ENTRY_FILE, folder / _ENTRY_FILE)
+    entry = read_json(merge / _ENTRY_FILE)
+    write_json(folder / _ENTRY_FILE, {**entry, "error": about["error"]})
     write_json(folder / _BASE_FILE, about)
 
 

@@ -179,7 +179,8 @@ class EnginePool:
 
     def merged_weights(self) -> WeightSource | None:
         """Weights for any table, merged from the experts; None where the bundle has none."""
-        if self._merging.peak_bytes is None:
+        entry = self._bundle.manifest.merge
+        if entry is None:
             return None
 
         def merged(plan: RoutePlan) -> WeightSet:
@@ -189,7 +190,7 @@ class EnginePool:
                 self._load = self._foreseen()
             return weights
 
-        return WeightSource(merged, self._set_bytes)
+        return WeightSource(merged, self._set_bytes, entry.error)
 
     def denoiser(self, choice: RouteChoice) -> Engine:
         """The engine that runs `choice`: the route's own, or the shared one with it bound.

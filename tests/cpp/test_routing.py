@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ def store(
     folder: Path, tolerance: float, strict: bool, merging: bool, budget: int = 0
 ) -> RouteStore:
     manifest = read_manifest(folder)
-    source = WeightSource(lambda plan: WeightSet(plan.route, {}), 100)
+    error = manifest.merge.error if manifest.merge else 0.0
+    source = WeightSource(lambda plan: WeightSet(plan.route, {}), 100, error)
     return RouteStore(
         manifest.routes,
         manifest.route_metric,
@@ -58,6 +60,25 @@ def test_the_same_gate_gets_the_same_route(
     assert error == pytest.approx(plan.predicted_error, rel=1e-9, abs=1e-12)
     assert table == hashlib.sha256(plan.table.tobytes()).hexdigest()
     assert _without_figures(warning) == _without_figures(plan.warning)
+
+
+def test_a_base_in_8_bits_is_weighed_alike(probe: Any, own_bundle: Path) -> None:
+    """It errs by itself: merges that are no better than the nearest route are not made."""
+    manifest = read_manifest(own_bundle)
+    assert manifest.merge
+    replace(manifest, merge=replace(manifest.merge, error=0.2)).write(own_bundle)
+    python = store(own_bundle, 0.01, strict=False, merging=True)
+    rng, supplies = np.random.default_rng(0), []
+    for _ in range(40):
+        gate = rng.uniform(0, 1, (BLOCKS, EXPERTS)).astype(np.float32)
+        plan = python.plan(gate)
+        route, error, supply, *_ = probe.answer(
+            "plan", own_bundle, 0.01, False, True, 0, gate.size, gate
+        )
+        assert (route, supply) == (plan.route, plan.supply)
+        assert error == pytest.approx(plan.predicted_error, rel=1e-9)
+        supplies.append(supply)
+    assert {"static", "merged"} == set(supplies)
 
 
 def _without_figures(text: str) -> str:

@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -46,6 +46,18 @@ class Sources:
 
 ROUTES = {"a": entry([[1.0, 0.0]]), "b": entry([[0.0, 1.0]])}
 NEAR_A, FAR = np.array([[0.9, 0.1]], np.float32), np.array([[0.5, 0.4]], np.float32)
+
+
+def test_a_merge_that_errs_more_than_the_nearest_route_is_not_made() -> None:
+    """As from a base in 8 bits; the routes err by √(0.1² + 0.1²) / 2 and √(0.5² + 0.4²) / 2."""
+    for error, near, far in ((0.05, "merged", "merged"), (0.08, "static", "merged")):
+        source = replace(Sources().source, error=error)
+        routes = RouteStore(ROUTES, metric(np.eye(2)[None], 4.0), source, source, tolerance=0.01)
+        plans = [routes.plan(wanted) for wanted in (NEAR_A, FAR)]
+        assert [plan.supply for plan in plans] == [near, far]
+        assert plans[1].predicted_error == pytest.approx(error, abs=1e-4)
+        assert not any(plan.warning for plan in plans)
+    assert routes.plan(NEAR_A).predicted_error == pytest.approx(0.1 * 2**-0.5)
 
 
 def store(

@@ -92,9 +92,10 @@ Field truth_field(const std::string& name, bool& into) {
           }};
 }
 
-Field number_field(const std::string& name, double& into) {
+Field number_field(const std::string& name, double& into, bool needed) {
   return {name,
-          [&into](const Json& value, const std::string& where) { into = number_of(value, where); }};
+          [&into](const Json& value, const std::string& where) { into = number_of(value, where); },
+          needed};
 }
 
 }  // namespace a2edit

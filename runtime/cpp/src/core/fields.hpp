@@ -29,7 +29,7 @@ Field text_field(const std::string& name, std::string& into, bool needed = true)
 Field whole_field(const std::string& name, int& into);
 Field whole_field(const std::string& name, std::int64_t& into);
 Field truth_field(const std::string& name, bool& into);
-Field number_field(const std::string& name, double& into);
+Field number_field(const std::string& name, double& into, bool needed = true);
 
 // The value, or a bundle Error that says what it must be.
 std::string text_of(const Json& value, const std::string& where);

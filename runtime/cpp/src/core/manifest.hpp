@@ -78,6 +78,7 @@ struct MergeEntry {
   std::string file;
   double scale = 0;   // α/r
   Table<int> blocks;  // linear -> row of the gate table
+  double error = 0;   // of the velocity, relative: what a base in 8 bits costs, measured
 };
 
 // A function of a cubin that merges a route on a GPU, for one combination of types:

@@ -76,7 +76,10 @@ RoutePlan RouteStore::plan(const std::vector<float>& gate_weights) const {
   plan.table = flat(manifest_.routes.find(route)->table);
   plan.predicted_error = error;
   if (error <= tolerance_) return plan;
-  return merged_ ? merge_plan(checked(gate_weights)) : beyond(std::move(plan));
+  if (!merged_) return beyond(std::move(plan));
+  RoutePlan merged = merge_plan(checked(gate_weights));
+  const bool worse = merge_error() > 0 && merged.predicted_error >= error;
+  return worse ? plan : merged;
 }
 
 RouteChoice RouteStore::supply(const RoutePlan& plan) {
@@ -114,10 +117,13 @@ RoutePlan RouteStore::merge_plan(const GateTable& asked) const {
   }
   const std::string hash = sha256_hex(plan.table.data(), plan.table.size() * sizeof(float));
   plan.route = "merged-" + hash.substr(0, 12);
-  plan.predicted_error = predicted_error(manifest_.route_metric, asked, stepped);
+  plan.predicted_error =
+      std::hypot(predicted_error(manifest_.route_metric, asked, stepped), merge_error());
   plan.supply = Supply::merged;
   return plan;
 }
+
+double RouteStore::merge_error() const { return manifest_.merge ? manifest_.merge->error : 0; }
 
 // The nearest route though it is too far, with a warning; a refusal if strict.
 RoutePlan RouteStore::beyond(RoutePlan plan) const {

@@ -48,7 +48,8 @@ struct RouteOptions {
 // Answers every gate table: by a static route, by a merge, or by a refusal.
 //
 // 1. The nearest static route, where its predicted error is within the tolerance.
-// 2. Otherwise the weights are merged from the experts, for the table in steps of 2^-16.
+// 2. Otherwise the weights are merged from the experts, for the table in steps of 2^-16; from a base
+//    in 8 bits only where that errs less than the nearest route.
 // 3. Without the experts (a bundle built with --routes-only): the nearest static route with a
 //    warning, or a request Error if strict.
 //
@@ -75,6 +76,7 @@ class RouteStore {
  private:
   GateTable checked(const std::vector<float>& gate_weights) const;
   RoutePlan merge_plan(const GateTable& asked) const;
+  double merge_error() const;
   RoutePlan beyond(RoutePlan plan) const;
 
   const Manifest& manifest_;
