@@ -178,8 +178,7 @@ MergeEntry merge_entry(const Json& value, const std::string& where) {
               {text_field("file", entry.file), number_field("scale", entry.scale),
                {"blocks", blocks}, number_field("error", entry.error, false)});
   if (!(entry.error >= 0 && entry.error < 1))
-    fail_bundle("merge.error is " + repr(entry.error) +
-                ": it must be 0 or more, and below 1");
+    fail_bundle("merge.error is " + repr(value["error"]) + ": it must be 0 or more, and below 1");
   return entry;
 }
 
