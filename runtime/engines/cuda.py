@@ -7,6 +7,7 @@ Everything is on the first visible GPU (CUDA_VISIBLE_DEVICES says which that is)
 import weakref
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 from a2edit.runtime.engines.base import Array, DeviceTensor
@@ -17,14 +18,18 @@ _ABSENT = ("cudaErrorNoDevice", "cudaErrorInsufficientDriver", "cudaErrorStubLib
 
 
 @cache
-def _runtime() -> Any:
+def bindings(part: str) -> Any:
+    """A module of cuda-python: "runtime", "driver"; raises TargetError where it is missing."""
     try:
-        from cuda.bindings import runtime
+        return import_module(f"cuda.bindings.{part}")
     except ImportError:
         raise TargetError(
             "running on an NVIDIA GPU needs the package cuda-bindings: pip install 'a2edit[rtx]'"
         ) from None
-    return runtime
+
+
+def _runtime() -> Any:
+    return bindings("runtime")
 
 
 def _checked(what: str, result: tuple[Any, ...]) -> Any:

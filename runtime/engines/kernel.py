@@ -2,26 +2,18 @@
 
 import ctypes
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from a2edit.runtime.engines.cuda import Stream, freed_with
-from a2edit.runtime.errors import DeviceMemoryError, EngineError, TargetError
+from a2edit.runtime.engines.cuda import Stream, bindings, freed_with
+from a2edit.runtime.errors import DeviceMemoryError, EngineError
 
 # What a kernel is called with: a value and its type.
 Argument: TypeAlias = tuple[int | float, Any]
 
 
-@cache
 def _driver() -> Any:
-    try:
-        from cuda.bindings import driver
-    except ImportError:
-        raise TargetError(
-            "running on an NVIDIA GPU needs the package cuda-bindings: pip install 'a2edit[rtx]'"
-        ) from None
-    return driver
+    return bindings("driver")
 
 
 def _checked(what: str, result: tuple[Any, ...]) -> Any:

@@ -22,6 +22,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from a2edit.runtime.engines import cuda
 from a2edit.runtime.engines.base import Array
 from a2edit.runtime.engines.openvino import backend_version
 from a2edit.runtime.manifest import (
@@ -52,6 +53,7 @@ from tests.runtime.closed_form import (
     GraphWriter,
     edge,
 )
+from tests.runtime.host_cuda import HostCuda
 
 ROUTES = {
     "red": [[0.8, 0.1, 0.1]] * BLOCKS,
@@ -256,6 +258,14 @@ def spec() -> Callable[..., ModelSpec]:
 @pytest.fixture(scope="session")
 def make_bundle() -> Callable[..., Path]:
     return write_bundle
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> HostCuda:
+    """CUDA's runtime, played by the memory of this process."""
+    host = HostCuda()
+    monkeypatch.setattr(cuda, "_runtime", lambda: host)
+    return host
 
 
 @pytest.fixture

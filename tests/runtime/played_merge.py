@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -66,9 +67,14 @@ def write_source(path: Path, dtype: str = "bfloat16", *, smooth: bool = False) -
     )
 
 
-def weights_of(dtype: str, scale: str = "bfloat16") -> list[TensorSpec]:
+def weights_of(
+    dtype: str,
+    scale: str = "bfloat16",
+    shapes: Mapping[str, tuple[int, int, int]] = SHAPES,
+) -> list[TensorSpec]:
+    """What a graph takes of such linears: their weights, and scales beside 8 bits."""
     found = []
-    for name, (_, out, inner) in SHAPES.items():
+    for name, (_, out, inner) in shapes.items():
         found.append(TensorSpec(f"{name}.weight", dtype, (out, inner)))
         if dtype in LEVELS:
             found.append(TensorSpec(f"{name}.scale", scale, (out,)))

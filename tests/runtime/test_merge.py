@@ -18,6 +18,7 @@ from a2edit.runtime.errors import BundleError
 from a2edit.runtime.manifest import MergeEntry
 from a2edit.runtime.merge import MergedLinear, RouteMerger
 from a2edit.runtime.tensors import map_tensors
+from tests.runtime.played_merge import weights_of
 
 NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int8": "I8"}
 SHAPES = {"attn.to_q": (0, 12, 10), "ff.0": (1, 16, 12), "ff.2": (1, 12, 16)}  # block, out, in
@@ -63,12 +64,7 @@ def source(
 
 
 def specs(dtype: str = "float32", scale: str = "float32") -> list[TensorSpec]:
-    found = []
-    for name, (_, out, inner) in SHAPES.items():
-        found.append(TensorSpec(f"{name}.weight", dtype, (out, inner)))
-        if dtype in LEVELS:
-            found.append(TensorSpec(f"{name}.scale", scale, (out,)))
-    return found
+    return weights_of(dtype, scale, SHAPES)
 
 
 def table(seed: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from a2edit.runtime.engines import cuda, kernel
+from a2edit.runtime.engines import kernel
 from a2edit.runtime.engines.base import DeviceTensor, TensorSpec, WeightSet
 from a2edit.runtime.errors import DeviceMemoryError, EngineError
 from a2edit.runtime.manifest import MergeEntry
@@ -37,13 +37,6 @@ from tests.runtime.played_merge import (
 )
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-
-
-@pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> HostCuda:
-    host = HostCuda()
-    monkeypatch.setattr(cuda, "_runtime", lambda: host)
-    return host
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from a2edit.runtime.bundle import Bundle, open_bundle
 from a2edit.runtime.editor import Editor
-from a2edit.runtime.engines import cuda, kernel
+from a2edit.runtime.engines import kernel
 from a2edit.runtime.engines.base import Array, DeviceTensor, Engine, WeightSet, numpy_name
 from a2edit.runtime.engines.pool import EnginePool
 from a2edit.runtime.engines.recording import RecordingEngine
@@ -73,13 +73,10 @@ class FarPool(EnginePool):
         super().close()
 
 
-@pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> HostCuda:
-    host = HostCuda()
-    driver = HostDriver(partial(by_numpy, EXPERTS, RANK))
-    monkeypatch.setattr(cuda, "_runtime", lambda: host)
-    monkeypatch.setattr(kernel, "_driver", lambda: driver)
-    return host
+@pytest.fixture(autouse=True)
+def driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    played = HostDriver(partial(by_numpy, EXPERTS, RANK))
+    monkeypatch.setattr(kernel, "_driver", lambda: played)
 
 
 @pytest.fixture

@@ -93,13 +93,6 @@ def weight_set(value: float) -> WeightSet:
 
 
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> HostCuda:
-    host = HostCuda()
-    monkeypatch.setattr(cuda, "_runtime", lambda: host)
-    return host
-
-
-@pytest.fixture
 def engine(host: HostCuda) -> Iterator[tensorrt.TensorRtEngine]:
     messages = SimpleNamespace(reason=lambda: "not now")
     with tensorrt.TensorRtEngine(SPEC, Plan(host), messages) as engine:
