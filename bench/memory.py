@@ -1,6 +1,6 @@
 """What memory plans foresee against what a process takes, stage by stage.
 
-    python -m a2edit.bench.memory BUNDLE DEVICE ENGINE KEEP SETS sent|kept static|merged REQUEST…
+    python -m a2edit.bench.memory BUNDLE DEVICE ENGINE KEEP SETS host|gpu static|merged REQUEST…
 
 is one plan in a process of its own: it carries out the requests and prints one line of JSON.
 """
@@ -20,7 +20,7 @@ from a2edit.runtime.engines.cuda import bytes_in_use
 from a2edit.runtime.engines.pool import EnginePool
 from a2edit.runtime.errors import EngineError
 from a2edit.runtime.memory.ledger import Ledger
-from a2edit.runtime.memory.plans import Keep, Load, MemoryPlan, ladder, peak, peaks
+from a2edit.runtime.memory.plans import DENOISER, Keep, Load, MemoryPlan, ladder, peak, peaks
 from a2edit.runtime.memory.process import peak_since, trim
 from a2edit.runtime.prepare import prepare
 from a2edit.runtime.request import EditRequest
@@ -51,7 +51,8 @@ class Measured:
 
 def name_of(plan: MemoryPlan) -> str:
     """In rows: what stays open, whether the base stays on the GPU, and how many weight sets."""
-    base = ", base kept" if plan.base else ""
+    kept = "kept" if plan.base_stays(DENOISER) else "sent"
+    base = f", base {kept}" if plan.base else ""
     return f"{plan.keep.name.lower().replace('_', ' ')}{base}, {plan.sets}"
 
 
@@ -79,7 +80,7 @@ def measure_plan(
     requests: Sequence[Path],
 ) -> Measured:
     """In a process of its own."""
-    base, supply = "kept" if plan.base else "sent", "merged" if merged else "static"
+    base, supply = "gpu" if plan.base else "host", "merged" if merged else "static"
     given = [bundle, device, engine, plan.keep.name, plan.sets, base, supply]
     command = [sys.executable, "-m", "a2edit.bench.memory", *map(str, [*given, *requests])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -127,7 +128,7 @@ def main(arguments: Sequence[str]) -> None:
     """The worker."""
     bundle, device, engine, keep, sets, base, supply, *files = arguments
     requests = [EditRequest(**json.loads(Path(file).read_text(encoding="utf-8"))) for file in files]
-    plan = MemoryPlan(Keep[keep], int(sets), base == "kept")
+    plan = MemoryPlan(Keep[keep], int(sets), base == "gpu")
     found = run_plan(Path(bundle), device, engine, plan, supply == "merged", requests)
     sys.stdout.write(json.dumps(found) + "\n")
 

@@ -144,7 +144,7 @@ class EnginePool:
             if step != DENOISER and graph_of(name) == DENOISER:  # it has run
                 self.ledger.hold(f"engine {name}", self._load.engines[name].held)
         self._close(name for name in self._engines if not plan.stays(name, step))
-        if not plan.base:
+        if not plan.base_stays(step):
             self._merging.leave_gpu(self.ledger)
 
     def shut(self, step: str) -> None:

@@ -5,7 +5,7 @@ stay open during a step, and how many weight sets stay in memory.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from a2edit.runtime.errors import RequestError
@@ -85,7 +85,7 @@ class Load:
 class MemoryPlan:
     """`sets` weight sets (of a baked bundle: denoisers) may stay in memory at a time.
 
-    `base`: whether base and experts stay on the GPU, which then merges by itself.
+    `base`: whether the GPU merges by itself, from base and experts that lie there.
     """
 
     keep: Keep
@@ -107,9 +107,14 @@ class MemoryPlan:
             leaves |= {"vae_encoder", "vae_decoder"}
         return graph not in leaves or own == stage
 
+    def base_stays(self, step: str) -> bool:
+        """Whether base and experts may be on the GPU during a step."""
+        return self.base and (self.keep < Keep.ONE_STAGE or step == ROUTE)
+
     def __str__(self) -> str:
         sets = "1 weight set stays" if self.sets == 1 else f"up to {self.sets} weight sets stay"
-        base = ", base and experts stay on the GPU" if self.base else ""
+        where = "stay on" if self.base_stays(DENOISER) else "are sent to"
+        base = f", base and experts {where} the GPU that merges" if self.base else ""
         return f"{_WORDS[self.keep]}, {sets} in memory{base}"
 
 
@@ -146,15 +151,16 @@ def _edit(
     sets: int,
     merged: int,
     opened: dict[str, bool],
-    base_before: bool,
+    merged_before: bool,
 ) -> Iterator[tuple[str, int]]:
     """(stage, bytes) wherever more may be in memory than before.
 
-    `opened` goes with it: engines that are open, and whether each has run. `base_before`: whether
-    an edit before may have merged already.
+    `opened` goes with it: engines that are open, and whether each has run. `merged_before`:
+    whether an edit before may have merged already.
     """
     running = False  # the denoiser: weights are bound
-    base_there = plan.base and merged > 0 and base_before
+    placed = merged if plan.base and merged_before else 0  # sets, on the GPU without an engine
+    base_there = placed > 0 and plan.base_stays(LOAD)
 
     def now() -> int:
         engines = load.modulation + sum(load.engines[name].held for name in opened)
@@ -164,8 +170,7 @@ def _edit(
         if load.baked:
             return engines + merged * load.set_bytes
         copies = max(merged, int(bound)) if load.rests else sets if bound else 0
-        # what was merged on the GPU is there without an engine, too
-        return engines + max(copies, merged if base_there else 0) * load.set_bytes
+        return engines + max(copies, placed) * load.set_bytes
 
     def opening(name: str, stage: str, flowing: int) -> Iterator[tuple[str, int]]:
         if name not in opened:
@@ -183,11 +188,12 @@ def _edit(
                 yield from opening(name, LOAD, 0)
     for step, stage in STAGES.items():
         running = False
+        base_there = base_there and plan.base_stays(step)
         for name in [name for name in opened if not plan.stays(name, step)]:
             del opened[name]
         if step == ROUTE:
             if merged and load.merging is not None:
-                base_there = plan.base
+                base_there, placed = plan.base, merged if plan.base else 0
                 yield stage, now() + load.merging
             continue
         flowing = max(load.engines[name].running for name in names(step))
@@ -216,8 +222,14 @@ def reread(load: Load, plan: MemoryPlan) -> float:
         missing = 1 - min(plan.sets, load.routes) / load.routes if kept else 1
         again += missing * route + (0 if kept or load.baked else engine)
     # as if a merge were asked for as often as any one route
-    merging = load.base + load.set_bytes if load.base and not plan.base else 0
-    return again + PROCESSOR_MERGES * merging / (load.routes + 1)
+    return again + _merging(load, plan) / (load.routes + 1)
+
+
+def _merging(load: Load, plan: MemoryPlan) -> float:
+    """Of one merge, in bytes read, where a GPU could do it."""
+    if plan.base_stays(DENOISER) or not load.base:
+        return 0
+    return load.base if plan.base else PROCESSOR_MERGES * (load.base + load.set_bytes)
 
 
 def ladder(load: Load) -> list[MemoryPlan]:
@@ -232,6 +244,10 @@ def ladder(load: Load) -> list[MemoryPlan]:
     for plan in sorted(every, key=lambda it: (reread(load, it), peak(load, it))):
         if not found or peak(load, plan) < peak(load, found[-1]):
             found.append(plan)
+    if found[
+        -1
+    ].base:  # what is left where the GPU has no room for it, though no other peak is less
+        found.append(replace(found[-1], base=False))
     return found
 
 

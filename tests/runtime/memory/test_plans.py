@@ -156,13 +156,22 @@ def test_a_base_on_the_gpu_is_there_from_the_first_merge_on() -> None:
     assert peaks(given, kept)["load"] == every + base + 2 * SET
     assert peaks(given, kept, merged=0) == peaks(given, sent, merged=0)
     assert {stage: size - base for stage, size in peaks(given, kept).items()} == peaks(given, sent)
-    # in the first edit nothing is there before the weights are merged
-    alone = peaks(given, MemoryPlan(Keep.ONE_ENGINE, 1, base=True))
-    assert alone["route"] == base + SET
-    assert alone["encode"] & ~15 == base + SET + HELD["image_encoder"]
-    assert str(kept).endswith(
-        "up to 2 weight sets stay in memory, base and experts stay on the GPU"
-    )
+    assert str(kept).endswith("base and experts stay on the GPU that merges")
+
+
+@pytest.mark.parametrize("keep", [Keep.ONE_STAGE, Keep.ONE_ENGINE])
+def test_a_base_is_sent_for_a_merge_where_little_stays_open(keep: Keep) -> None:
+    base, given = 1 << 22, replace(load(rests=False, merging=0), base=1 << 22)
+    plan = MemoryPlan(keep, 1, base=True)
+    found = peaks(given, plan)
+    assert found["route"] == base + SET
+    # what was merged stays, without base and denoiser
+    assert found["gate"] == SET + HELD["gate"] + RUNNING + OPENING
+    assert found["denoise"] == SET + HELD["dit"] + RUNNING + WAITING + OPENING
+    saved = PROCESSOR_MERGES * (base + SET) - base
+    without = reread(given, replace(plan, base=False))
+    assert reread(given, plan) == without - saved / (given.routes + 1)
+    assert str(plan).endswith("base and experts are sent to the GPU that merges")
 
 
 def test_a_base_that_does_not_fit_is_sent_at_every_merge() -> None:
