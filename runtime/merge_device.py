@@ -17,6 +17,9 @@ from a2edit.runtime.merge_kernels import MergeKernelEntry
 _ALIGNMENT = 256  # bytes: of every tensor, as memory of its own would be
 _ROW = 4  # float32 values: rows of a table begin at addresses that a kernel may rely on
 _WORD = 4  # bytes, of the workspace
+# Blocks wait for each other, and count on all of the GPU: those of two merges could wait for ever.
+# Other processes' are kept apart by the driver, unless they share the GPU by MPS.
+_ONE_MERGE = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class DeviceMerger:
 
     Sums are in another order than on the processor: 8-bit values that lie near a tie may be one
     level away, others differ in their last bit. On one GPU a table gives the same bytes each time.
-    Thread-safe; one merge runs at a time.
+    `merge` is thread-safe; in a process one merge runs at a time.
 
     Attributes:
         nbytes: that base, experts and workspace take on the GPU, for as long as this is open.
@@ -79,23 +82,31 @@ class DeviceMerger:
             }
         )
         self.nbytes = resident_bytes(merger, kernels)
-        self._lock = threading.Lock()
-        self._stream = Stream()
-        self._sources = DeviceBuffer(self._from.nbytes)
-        self._workspace = DeviceBuffer(self._spaces.nbytes)
-        self._rows = DeviceBuffer(_WORD * self._table[0] * _padded(self._table[1]))
-        self._processors = processors()
         used = {it.file: it for chosen in self._chosen.values() for it in chosen.values()}
+        self._stream = Stream()
+        self._buffers: list[DeviceBuffer] = []
+        # first what may not run here, then what may not fit
         self._loaded = {
             file: CompiledKernel(folder / file, it.symbol, it.threads, it.shared)
             for file, it in used.items()
         }
-        for name, array in _sources(self._linears):
-            self._stream.upload(
-                np.ascontiguousarray(array), self._sources, self._from.offsets[name]
-            )
-        self._stream.wait()
+        self._processors = processors()
+        try:
+            self._sources = self._buffer(self._from.nbytes)
+            self._workspace = self._buffer(self._spaces.nbytes)
+            self._rows = self._buffer(_WORD * self._table[0] * _padded(self._table[1]))
+            for name, array in _sources(self._linears):
+                whole = np.ascontiguousarray(array)
+                self._stream.upload(whole, self._sources, self._from.offsets[name])
+            self._stream.wait()
+        except BaseException:
+            self.close()  # whoever keeps the error must not keep the memory
+            raise
         merger.rest()
+
+    def _buffer(self, nbytes: int) -> DeviceBuffer:
+        self._buffers.append(DeviceBuffer(nbytes))
+        return self._buffers[-1]
 
     def merge(self, table: NDArray[np.floating], name: str) -> WeightSet:
         """The weight set `name` for a table R[L, N], on the GPU (rows past the last block are not
@@ -107,7 +118,7 @@ class DeviceMerger:
         rows = np.zeros((blocks, _padded(experts)), np.float32)
         rows[:, :experts] = table[:blocks]
         block = DeviceBuffer(self._to.nbytes)
-        with self._lock:
+        with _ONE_MERGE:
             self._stream.upload(rows, self._rows)
             self._stream.zero(self._workspace.address, self._workspace.nbytes)
             for linear in self._linears:
@@ -122,13 +133,15 @@ class DeviceMerger:
         return WeightSet(name, {}, placed=placed)
 
     def close(self) -> None:
-        """Free what lies on the GPU; sets that were merged stay for as long as they are used."""
-        with self._lock:
-            for kernel in self._loaded.values():
-                kernel.close()
-            for buffer in (self._sources, self._workspace, self._rows):
-                buffer.close()
-            self._stream.close()
+        """Free what lies on the GPU; sets that were merged stay for as long as they are used.
+
+        Not while another thread merges.
+        """
+        for kernel in self._loaded.values():
+            kernel.close()
+        for buffer in self._buffers:
+            buffer.close()
+        self._stream.close()
 
     def _launch(self, linear: MergedLinear, block: DeviceBuffer) -> None:
         chosen = self._chosen[linear.name]

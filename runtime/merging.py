@@ -25,7 +25,7 @@ class Merging:
         peak_bytes: that a merge takes of the target's memory beside the set, without `gpu_bytes`;
             None: the bundle has nothing to merge from.
         gpu_bytes: that base and experts take on a GPU, from the first merge there on; 0: it cannot
-            merge, since the bundle has no kernels for it, or they do not run.
+            merge, since the bundle has no kernels for it, or they do not load.
     """
 
     def __init__(self, bundle: Bundle, variant: str, target: str) -> None:
@@ -54,9 +54,11 @@ class Merging:
         Raises DeviceMemoryError where the GPU has no room.
         """
         assert self._merger is not None
-        device = self._device_merger(ledger) if on_gpu and self.gpu_bytes else None
-        if device is not None:
-            return device.merge(table, name)
+        if on_gpu and self.gpu_bytes:
+            with self._lock:  # nobody closes it meanwhile
+                device = self._device_merger(ledger)
+                if device is not None:
+                    return device.merge(table, name)
         with ledger.passing("merging", self.peak_bytes or 0):
             weights = self._merger.merge(table, name)
             self._merger.rest()
@@ -72,15 +74,14 @@ class Merging:
 
     def _device_merger(self, ledger: Ledger) -> DeviceMerger | None:
         assert self._merger is not None
-        with self._lock:
-            if self._on_gpu is None:
-                try:
-                    self._on_gpu = DeviceMerger(
-                        self._merger, self._weights, self._kernels, self._bundle.folder
-                    )
-                except EngineError as error:
-                    log.warning("routes are merged on the processor: %s", error)
-                    self.gpu_bytes = 0
-                    return None
-                ledger.hold(BASE, self._on_gpu.nbytes)
-            return self._on_gpu
+        if self._on_gpu is None:
+            try:
+                self._on_gpu = DeviceMerger(
+                    self._merger, self._weights, self._kernels, self._bundle.folder
+                )
+            except EngineError as error:
+                log.warning("routes are merged on the processor: %s", str(error))
+                self.gpu_bytes = 0
+                return None
+            ledger.hold(BASE, self._on_gpu.nbytes)
+        return self._on_gpu

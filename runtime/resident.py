@@ -16,6 +16,12 @@ class _Place:
     nbytes: int
     future: Future[WeightSet] = field(default_factory=Future)
 
+    @property
+    def is_placed(self) -> bool:
+        """Whether it is there, and has no memory but the GPU's."""
+        made = self.future.done() and self.future.exception() is None
+        return made and bool(self.future.result().placed)
+
 
 class ResidentSets:
     """Keeps sets by key; the least recently used go first, before a new one is made.
@@ -71,6 +77,12 @@ class ResidentSets:
         if ours:
             self._fill(key, place, make)
         return place.future.result()
+
+    def drop_placed(self) -> bool:
+        """Drop the least recently used set that lies on a GPU; False if there is none."""
+        with self._changed:
+            there = (key for key, place in self._places.items() if place.is_placed)
+            return self._drop_one(there)
 
     def clear(self) -> None:
         """Drop every set that is held."""

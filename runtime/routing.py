@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from a2edit.runtime.engines.base import WeightSet
-from a2edit.runtime.errors import RequestError
+from a2edit.runtime.errors import DeviceMemoryError, RequestError
 from a2edit.runtime.manifest import MetricEntry, RouteEntry
 from a2edit.runtime.resident import ResidentSets
 from a2edit.runtime.sizes import format_size
@@ -146,13 +146,28 @@ class RouteStore:
         return plan if worse else merged
 
     def supply(self, plan: RoutePlan) -> RouteChoice:
-        """The weights of a plan of this store: from memory, from the bundle, or merged now."""
+        """The weights of a plan of this store: from memory, from the bundle, or merged now.
+
+        Where a GPU has no room for them, sets that were merged there before make it. Raises
+        DeviceMemoryError where that is not enough.
+        """
         source = self._static if plan.supply == "static" else self._merged
         assert source is not None
-        weights = self._resident.get(plan.key, source.nbytes, lambda: source.make(plan))
+        while True:
+            try:
+                weights = self._resident.get(plan.key, source.nbytes, lambda: source.make(plan))
+                break
+            except DeviceMemoryError:
+                if not self._resident.drop_placed():
+                    raise
         return RouteChoice(
             weights, plan.route, plan.predicted_error, plan.supply, plan.table, plan.warning
         )
+
+    def leave_gpu(self) -> None:
+        """Let go of the sets that were merged on a GPU."""
+        while self._resident.drop_placed():
+            pass
 
     def clear(self) -> None:
         """Let go of every set in memory; the next that is asked for is read or merged again."""

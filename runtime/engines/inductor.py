@@ -131,10 +131,14 @@ class InductorEngine(CheckedEngine):
         if self._package.device == "cpu":
             super()._bind_placed(parameters, weights)
         self._bind(parameters)
-        for name, tensor in weights.items():
-            # the tensor keeps what it was made of, and so the memory
-            bits = self._torch.as_tensor(tensor, device=self._package.device)
-            self._held[name] = bits.view(getattr(self._torch, self._types[name]))
+        try:
+            for name, tensor in weights.items():
+                # the tensor keeps what it was made of, and so the memory
+                bits = self._torch.as_tensor(tensor, device=self._package.device)
+                self._held[name] = bits.view(getattr(self._torch, self._types[name]))
+        except RuntimeError as error:
+            what = f"graph {self.spec.name!r}: weights that lie on the GPU cannot be taken"
+            raise _failure(what, error) from error
 
     def _unbind(self) -> None:
         self._forget_step()

@@ -60,7 +60,10 @@ class CompiledKernel:
 
     def __init__(self, path: Path, symbol: str, threads: int, shared: int) -> None:
         cuda = _driver()
-        what = f"kernel {str(path)!r} cannot be loaded; build the bundle again"
+        what = (
+            f"kernel {str(path)!r} cannot be loaded; it may want a newer driver, or the bundle was "
+            "built for another GPU"
+        )
         self._threads, self._shared = threads, shared
         library = _checked(what, cuda.cuLibraryLoadData(path.read_bytes(), [], [], 0, [], [], 0))
         self._unload = freed_with(self, cuda.cuLibraryUnload, library)

@@ -134,6 +134,8 @@ class MemoryKeeper:
     def _follow(self, plan: MemoryPlan) -> None:
         self.plan = plan
         limit = set_budget(self._load, plan, self.budget)
+        if not plan.base:
+            self._routes.leave_gpu()  # such a plan does not count them
         own = plan.sets * self._load.set_bytes  # memory is less than the budget said
         self._routes.limit(own if limit is None else min(limit, own))
         self._count_sets()
@@ -143,10 +145,13 @@ class MemoryKeeper:
         load = self._engines.load()
         if load is self._load:
             return
-        self._load, place = load, self.plan
-        if self.budget is not None and peak(load, place) > self.budget:
+        before, self._load, place = self._load.base, load, self.plan
+        lost = before != load.base  # kernels did not load
+        if lost or (self.budget is not None and peak(load, place) > self.budget):
             self._plans = ladder(load)
-            self._follow(fitting(load, self._plans, self.budget))
+            alike = (it for it in self._plans if (it.keep, -it.sets) >= (place.keep, -place.sets))
+            budget = self.budget
+            self._follow(next(alike) if budget is None else fitting(load, self._plans, budget))
 
     def _count_sets(self) -> None:
         bound = self._engines.bound

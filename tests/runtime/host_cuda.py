@@ -59,9 +59,15 @@ class HostCuda:
         return Error.cudaSuccess, ctypes.addressof(block)
 
     def there(self, address: int) -> int:
-        """Bytes of a block from `address` on; AssertionError for an address that is in none."""
-        found = [at + len(it) - address for at, it in self.blocks.items() if at <= address]
-        return min(left for left in found if left > 0)
+        """Bytes of a block from `address` on."""
+        start = address - self.place(address)
+        return len(self.blocks[start]) - self.place(address)
+
+    def place(self, address: int) -> int:
+        """Bytes from a block's start; AssertionError for an address that is in none."""
+        found = [at for at, it in self.blocks.items() if 0 <= address - at < len(it)]
+        assert len(found) == 1, address
+        return address - found[0]
 
     def cudaDeviceGetAttribute(self, name: str, _: int) -> tuple[Any, ...]:
         return Error.cudaSuccess, getattr(self, name)
@@ -147,7 +153,10 @@ class HostDriver:
     CUresult = Result
     CUfunction = int
 
-    def __init__(self, play: Callable[[bytes, int, tuple[Any, ...]], object]) -> None:
+    def __init__(
+        self, host: HostCuda, play: Callable[[bytes, int, tuple[Any, ...]], object]
+    ) -> None:
+        self.host = host
         self.play = play
         self.images: dict[int, bytes] = {}
         self.handles = itertools.count(1)
@@ -182,9 +191,13 @@ class HostDriver:
         assert shared >= 0
         # what cuda-bindings itself makes of them
         pytest.importorskip("cuda.bindings.driver")._HelperKernelParams(arguments)
+        values, kinds = arguments
+        for value, kind in zip(values, kinds, strict=True):
+            if kind is ctypes.c_void_p and value:
+                assert self.host.place(value) % 16 == 0  # which compiled kernels count on
         image = self.images[function]
         self.launched.append(image)
-        self.play(image, blocks, arguments[0])
+        self.play(image, blocks, values)
         return (Result.CUDA_SUCCESS,)
 
     def cuGetErrorString(self, error: Result) -> tuple[Any, ...]:

@@ -40,8 +40,8 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> HostDriver:
-    driver = HostDriver(partial(by_triton if INTERPRETED else by_numpy, EXPERTS, RANK))
+def driver(host: HostCuda, monkeypatch: pytest.MonkeyPatch) -> HostDriver:
+    driver = HostDriver(host, partial(by_triton if INTERPRETED else by_numpy, EXPERTS, RANK))
     monkeypatch.setattr(kernel, "_driver", lambda: driver)
     return driver
 
@@ -135,20 +135,22 @@ def test_a_full_gpu_is_said_and_leaves_nothing_behind(host: HostCuda, tmp_path: 
     host.room = room - device.nbytes
     device.close()
     host.room = 40_000  # the base alone does not fit
-    with pytest.raises(DeviceMemoryError):
+    with pytest.raises(DeviceMemoryError) as kept:  # with it all frames are kept
         make()
     assert not host.blocks
+    assert kept.traceback
 
 
-@pytest.mark.usefixtures("host", "driver")
-def test_a_kernel_that_does_not_load_is_named(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("driver")
+def test_a_kernel_that_does_not_load_is_named(host: HostCuda, tmp_path: Path) -> None:
     entry, weights = write_source(tmp_path / "merge.safetensors"), weights_of("int8")
     kernels = kernels_of(tmp_path, "bfloat16", "int8")
     (tmp_path / "levels.cubin").write_text("another")
     with pytest.raises(EngineError, match=r"levels.cubin' cannot be loaded.*NOT_FOUND"):
         opened(tmp_path, entry, weights, kernels)
     (tmp_path / "levels.cubin").write_bytes(b"")
-    with pytest.raises(EngineError, match="NO_BINARY_FOR_GPU"):
+    host.room = 0  # what does not load is said before what does not fit
+    with pytest.raises(EngineError, match=r"newer driver.*NO_BINARY_FOR_GPU"):
         opened(tmp_path, entry, weights, kernels)
 
 

@@ -3,9 +3,12 @@
 import ctypes
 import logging
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +21,11 @@ from a2edit.runtime.engines.base import Array, DeviceTensor, Engine, WeightSet, 
 from a2edit.runtime.engines.pool import EnginePool
 from a2edit.runtime.engines.recording import RecordingEngine
 from a2edit.runtime.manifest import read_manifest
+from a2edit.runtime.memory.ledger import Ledger
 from a2edit.runtime.memory.plans import ladder, peak
-from a2edit.runtime.merging import BASE
+from a2edit.runtime.merging import BASE, Merging
 from a2edit.runtime.request import EditRequest
-from tests.runtime.closed_form import EXPERTS
+from tests.runtime.closed_form import BLOCKS, EXPERTS
 from tests.runtime.conftest import seal
 from tests.runtime.host_cuda import HostCuda, HostDriver
 from tests.runtime.played_merge import by_numpy, kernels_of
@@ -67,6 +71,11 @@ class FarPool(EnginePool):
             self.far = FarEngine(inner.spec, compute)
         return self.far
 
+    def release(self, weights: WeightSet) -> None:
+        if self.far is not None and weights is self.bound:
+            self.far.unbind()
+        super().release(weights)
+
     def close(self) -> None:
         if self.far is not None:
             self.far.close()
@@ -74,9 +83,10 @@ class FarPool(EnginePool):
 
 
 @pytest.fixture(autouse=True)
-def driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    played = HostDriver(partial(by_numpy, EXPERTS, RANK))
+def driver(host: HostCuda, monkeypatch: pytest.MonkeyPatch) -> HostDriver:
+    played = HostDriver(host, partial(by_numpy, EXPERTS, RANK))
     monkeypatch.setattr(kernel, "_driver", lambda: played)
+    return played
 
 
 @pytest.fixture
@@ -161,9 +171,12 @@ def test_a_budget_says_whether_the_base_stays(
     assert not host.blocks
 
 
-@pytest.mark.usefixtures("host")
 def test_kernels_that_do_not_load_are_left_out_with_a_warning(
-    opened: Bundle, pictures: Path, expected: bytes, caplog: pytest.LogCaptureFixture
+    host: HostCuda,
+    opened: Bundle,
+    pictures: Path,
+    expected: bytes,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     (kernel_of,) = opened.manifest.merge_kernels["cpu"]
     opened.path(kernel_of.file).write_bytes(b"")
@@ -175,6 +188,59 @@ def test_kernels_that_do_not_load_are_left_out_with_a_warning(
             assert editor.edit(request(pictures)).image.tobytes() == expected
             editor.routes.clear()
         assert editor.engines.load().base == 0
+        assert "GPU" not in str(editor.memory)
+        assert not host.blocks
     (record,) = caplog.records
     assert "routes are merged on the processor: kernel" in record.message
-    assert "build the bundle again" in record.message
+    assert "newer driver" in record.message
+
+
+def test_a_full_gpu_drops_what_was_merged_before(
+    host: HostCuda, opened: Bundle, pictures: Path, expected: bytes
+) -> None:
+    """Nearly every request has a table of its own: sets leave one by one, and no plan changes."""
+    pool = FarPool(opened)
+    with Editor(opened, pool) as editor:
+        plan = editor.memory.plan
+        host.room = pool.load().base + 3 * pool.load().set_bytes // 2
+        for prompt in ("a plum", "a fig", "a plum chair"):
+            result = editor.edit(replace(request(pictures), prompt=prompt))
+            assert result.supply == "merged"
+            assert len(host.blocks) == 4
+        assert editor.edit(request(pictures)).image.tobytes() == expected
+        assert (editor.memory.plan, editor.memory.said) == (plan, [])
+
+
+def test_a_plan_without_the_base_keeps_no_set_on_the_gpu(
+    host: HostCuda, opened: Bundle, pictures: Path, expected: bytes
+) -> None:
+    pool = FarPool(opened)
+    with Editor(opened, pool) as editor:
+        editor.edit(request(pictures))
+        assert host.blocks
+        editor.memory._follow(ladder(pool.load())[-1])
+        assert editor.edit(request(pictures)).image.tobytes() == expected
+        assert not host.blocks
+
+
+def test_nobody_closes_what_merges(host: HostCuda, driver: HostDriver, opened: Bundle) -> None:
+    merging, ledger = Merging(opened, "fp32", "cpu"), Ledger()
+    begun, go_on, play = Event(), Event(), driver.play
+
+    def slowly(image: bytes, blocks: int, values: tuple[Any, ...]) -> None:
+        begun.set()
+        assert go_on.wait(10)
+        play(image, blocks, values)
+
+    driver.play = slowly
+    table = np.ones((BLOCKS, EXPERTS), np.float32)
+    with ThreadPoolExecutor() as threads:
+        made = threads.submit(lambda: merging.merge(table, "one", ledger, on_gpu=True))
+        assert begun.wait(10)
+        left = threads.submit(lambda: merging.leave_gpu(ledger))
+        assert len(host.blocks) == 4
+        assert not left.done()
+        go_on.set()
+        assert made.result().placed
+        left.result()
+    assert len(host.blocks) == 1
