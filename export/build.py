@@ -21,6 +21,7 @@ from a2edit.export.steps.choose import read_routes
 from a2edit.export.steps.keyed import Steps
 from a2edit.export.steps.verified import Verified
 from a2edit.export.targets import TargetPlan, target_plans
+from a2edit.export.verify import MergedError
 from a2edit.runtime.errors import EngineError
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _pieces(steps: Steps, plans: Sequence[Sequence[TargetPlan]]) -> Pieces:
                 accept = steps.settings.accept_quality and plan is choices[-1]
                 verified = steps.verification(plan, routes, made, accept=accept)
             except EngineError as error:
-                if plan is choices[-1]:
+                if plan is choices[-1] or isinstance(error, MergedError):
                     raise
                 asked = plan.denoiser.precision
                 steps.chain.progress.note(f"{asked} does not pass, building the next: {error}")

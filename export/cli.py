@@ -84,7 +84,7 @@ _FROM_LOG = click.option(
     default=0.01,
     show_default=True,
     metavar="E",
-    help="Predicted error up to which a route is run; past it, exact weights are merged.",
+    help="Predicted error up to which a route is run; past it, weights are merged for the table.",
 )
 @click.option(
     "--routes-only",

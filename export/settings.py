@@ -51,6 +51,7 @@ _BUILD_CODE = (
     "runtime/engines/inductor.py",
     "runtime/engines/openvino.py",
     "runtime/merge.py",
+    "runtime/merge_kernels.py",
     "runtime/metric.py",
     "runtime/sampler.py",
     "runtime/spec.py",

@@ -17,6 +17,13 @@ _NAMED = 3
 MERGED = "merged route"
 
 
+class MergedError(EngineError):
+    """What was built ahead passes, and what would be merged on demand does not.
+
+    Another precision of the engines is no way out.
+    """
+
+
 def check(
     figures: Mapping[str, Figure],
     layers: Sequence[LayerError] = (),
@@ -36,20 +43,21 @@ def check(
         what failed and was accepted: name, figure and what is allowed.
 
     Raises:
-        EngineError: names every figure that failed, the layers that err most, and what to do.
+        EngineError: names every figure that failed, the layers that err most, and what to do; a
+            MergedError if they all are of routes merged on demand.
     """
     failed = [f"{name}: {figure.over}" for name, figure in figures.items() if not figure.passed]
     if not failed or accept:
         return failed
-    ways = ["--precision fp32"]
-    if any(said.startswith(MERGED) for said in failed):
-        ways = ["--merge-base full"]
-        if not all(said.startswith(MERGED) for said in failed):
-            ways.append("--precision fp32")
+    merged = [said for said in failed if said.startswith(MERGED)]
+    ways = ["--merge-base full"] if merged else []
+    if merged != failed:
+        ways.append("--precision fp32")
     worst = layers[:_NAMED]
     where = ", ".join(_named(layer, (alone or {}).get(layer.name)) for layer in worst)
     lift = " ".join(f"--lift '{layer.name}'" for layer in worst)
-    raise EngineError(
+    kind = MergedError if merged == failed else EngineError
+    raise kind(
         f"the engines do not repeat the model: {'; '.join(failed)}. "
         + (f"The layers with the largest errors of their own: {where}. " if worst else "")
         + (f"Keep them in high precision ({lift}), build" if worst else "Build")

@@ -98,7 +98,8 @@ PER_EDIT = {
     type=float,
     metavar="ERROR",
     help="Run a route that was built ahead where its predicted relative error is at most this "
-    "(0.01: 1 %); past it, merge the exact weights. 0 merges whatever was not built exactly "
+    "(0.01: 1 %); past it, merge weights for the table, unless that errs as much (a base "
+    "in 8 bits). 0 merges whatever was not built exactly "
     "[default: the bundle's].",
 )
 @click.option(

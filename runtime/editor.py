@@ -100,12 +100,13 @@ class Editor:
             device: what the engines run on.
             engine: "openvino", "onnxruntime", or "auto": what the bundle was compiled by.
             route_tolerance: predicted error up to which a route that was built ahead will do;
-                past it the exact weights are merged. Default: the bundle's.
+                past it weights are merged for the table, unless that errs as much (a base in 8
+                bits). Default: the bundle's.
             memory_budget: bytes that engines and weight sets may take together, on a GPU of its
                 memory. The fastest plan that fits is followed; RequestError if none does.
                 Default: no limit.
-            strict_route: where nothing can be merged (--routes-only), refuse what is past the
-                tolerance instead of warning.
+            strict_route: where the nearest route runs past the tolerance (--routes-only, a base
+                in 8 bits), refuse instead of warning.
             route_log: a file to which what every gate asked for is appended (RouteLog).
             cache: skip the denoiser's tail where it changes little: "first-block" at the bundle's
                 threshold, "first-block:0.08" or FirstBlockCache(0.08) at another. Default: never.

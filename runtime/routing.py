@@ -66,8 +66,8 @@ class RouteStore:
     1. The nearest static route, where its predicted error is within the tolerance.
     2. Otherwise the weights are merged from the experts, for the table in steps of 1/QUANTUM; from
        a base in 8 bits only where that errs less than the nearest route.
-    3. Without the experts (a bundle built with --routes-only): the nearest static route with a
-       warning, or RequestError if `strict`.
+    3. Without the experts (a bundle built with --routes-only), or where such a merge errs as much:
+       the nearest static route with a warning, or RequestError if `strict`.
 
     The answer to a table never depends on what else was asked before: a merged set is found
     again by its exact table only. Sets are kept in memory, up to a budget. Thread-safe.
@@ -140,10 +140,13 @@ class RouteStore:
         if error <= self.tolerance:
             return plan
         if not self._merged:
-            return self._beyond(plan)
+            why = "this bundle has no experts to merge from"
+            return self._beyond(plan, why, "without --routes-only")
         merged = self._merge_plan(gate_weights, self._merged.error)
-        worse = self._merged.error > 0 and merged.predicted_error >= error
-        return plan if worse else merged
+        if self._merged.error == 0 or merged.predicted_error < error:
+            return merged
+        why = f"a merge from this bundle's base in 8 bits one of {merged.predicted_error:.2%}"
+        return self._beyond(plan, why, "with --merge-base full")
 
     def supply(self, plan: RoutePlan) -> RouteChoice:
         """The weights of a plan of this store: from memory, from the bundle, or merged now.
@@ -192,17 +195,16 @@ class RouteStore:
             supply="merged",
         )
 
-    def _beyond(self, plan: RoutePlan) -> RoutePlan:
+    def _beyond(self, plan: RoutePlan, why: str, build: str) -> RoutePlan:
         """The nearest route though it is too far, with a warning; a refusal if strict."""
         gap = (
             f"the nearest route, {plan.route}, has a predicted error of "
-            f"{plan.predicted_error:.2%}, above the tolerance of {self.tolerance:.2%}, and this "
-            "bundle has no experts to merge from"
+            f"{plan.predicted_error:.2%}, above the tolerance of {self.tolerance:.2%}, and {why}"
         )
         if self.strict:
             raise RequestError(
-                f"{gap}: build it without --routes-only or with more routes, raise "
-                "--route-tolerance, or leave out --strict-route"
+                f"{gap}: build it {build} or with more routes, raise --route-tolerance, or leave "
+                "out --strict-route"
             )
         return replace(plan, warning=gap)
 

@@ -237,17 +237,17 @@ class Steps:
         try:
             merge_kernels.check_triton(target)
             work = merge_kernels.merge_work(source.folder / merge.MERGE_FILE, entry, weights)
+            inputs = {
+                "work": asdict(work),
+                "target": target.name,
+                "triton": merge_kernels.triton_version(),
+                "code": build_code_hash(),
+            }
+            save = partial(merge_kernels.save_merge_kernels, target=target, work=work)
+            return self.chain.run(f"merge-kernels-{target.name}", inputs, save)
         except (TargetError, EngineError) as error:
             self.chain.progress.note(f"{target.name} will merge routes on the processor: {error}")
             return None
-        inputs = {
-            "work": asdict(work),
-            "target": target.name,
-            "triton": merge_kernels.triton_version(),
-            "code": build_code_hash(),
-        }
-        save = partial(merge_kernels.save_merge_kernels, target=target, work=work)
-        return self.chain.run(f"merge-kernels-{target.name}", inputs, save)
 
     def engines(
         self,

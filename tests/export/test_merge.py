@@ -30,7 +30,7 @@ from a2edit.export.steps.merge import (
     save_merge_source,
     save_weight_set,
 )
-from a2edit.export.verify import check
+from a2edit.export.verify import MergedError, check
 from a2edit.export.weights import TensorFile
 from a2edit.kernels.reference import quantise_rows
 from a2edit.model.checkpoint import Checkpoint
@@ -278,10 +278,11 @@ def test_baked_engines_leave_what_is_merged_to_the_graph(
 
 def test_a_base_that_costs_too_much_fails_the_build_and_says_what_to_do() -> None:
     over, fine = Figure(3e-2, 2e-2), Figure(1e-6, 1e-5)
-    with pytest.raises(EngineError, match=r"merged route red: .*Build with --merge-base full, or"):
+    with pytest.raises(MergedError, match=r"merged route red: .*Build with --merge-base full, or"):
         check({"route red": fine, "merged route red": over})
-    with pytest.raises(EngineError, match="with --merge-base full and --precision fp32, or"):
+    with pytest.raises(EngineError, match="with --merge-base full and --precision fp32, or") as it:
         check({"route red": over, "merged route red": over})
+    assert not isinstance(it.value, MergedError)
     assert check({"merged route red": over}, accept=True) == [f"merged route red: {over.over}"]
 
 

@@ -56,8 +56,17 @@ def test_a_merge_that_errs_more_than_the_nearest_route_is_not_made() -> None:
         plans = [routes.plan(wanted) for wanted in (NEAR_A, FAR)]
         assert [plan.supply for plan in plans] == [near, far]
         assert plans[1].predicted_error == pytest.approx(error, abs=1e-4)
-        assert not any(plan.warning for plan in plans)
-    assert routes.plan(NEAR_A).predicted_error == pytest.approx(0.1 * 2**-0.5)
+        assert not plans[1].warning
+    (nearest, _) = plans
+    assert nearest.predicted_error == pytest.approx(0.1 * 2**-0.5)
+    told = "error of 7.07%, above the tolerance of 1.00%, and a merge .* in 8 bits one of 8.00%"
+    assert re.search(told, nearest.warning)
+    strict = RouteStore(
+        ROUTES, metric(np.eye(2)[None], 4.0), source, source, tolerance=0.01, strict=True
+    )
+    with pytest.raises(RequestError, match=f"{told}: build it with --merge-base full or with"):
+        strict.plan(NEAR_A)
+    assert strict.plan(FAR).supply == "merged"
 
 
 def store(

@@ -81,11 +81,12 @@ typedef struct a2edit_options {
                                     was compiled by; NULL: that. Those for GPUs are there where the
                                     library was built with them. */
   const double* route_tolerance; /* predicted relative error (0.01: 1 %) up to which a route that was
-                                    built ahead will do; past it the exact weights are merged. NULL:
-                                    the bundle's. Read during the call. */
+                                    built ahead will do; past it weights are merged for the table,
+                                    unless that errs as much (a base in 8 bits). NULL: the bundle's.
+                                    Read during the call. */
   uint64_t memory_budget;        /* bytes that weight sets may take together; 0: no limit */
-  int32_t strict_route;          /* 1: where a bundle has nothing to merge from, refuse what is past
-                                    the tolerance instead of warning */
+  int32_t strict_route;          /* 1: where the nearest route would run past the tolerance, refuse
+                                    instead of warning */
 } a2edit_options;
 
 /* Check every file of `bundle`, the folder that `a2edit-build engines` wrote, and get ready. `options`

@@ -76,10 +76,14 @@ RoutePlan RouteStore::plan(const std::vector<float>& gate_weights) const {
   plan.table = flat(manifest_.routes.find(route)->table);
   plan.predicted_error = error;
   if (error <= tolerance_) return plan;
-  if (!merged_) return beyond(std::move(plan));
+  if (!merged_)
+    return beyond(std::move(plan), "this bundle has no experts to merge from",
+                  "without --routes-only");
   RoutePlan merged = merge_plan(checked(gate_weights));
-  const bool worse = merge_error() > 0 && merged.predicted_error >= error;
-  return worse ? plan : merged;
+  if (merge_error() == 0 || merged.predicted_error < error) return merged;
+  const std::string why =
+      "a merge from this bundle's base in 8 bits one of " + percent(merged.predicted_error);
+  return beyond(std::move(plan), why, "with --merge-base full");
 }
 
 RouteChoice RouteStore::supply(const RoutePlan& plan) {
@@ -126,13 +130,14 @@ RoutePlan RouteStore::merge_plan(const GateTable& asked) const {
 double RouteStore::merge_error() const { return manifest_.merge ? manifest_.merge->error : 0; }
 
 // The nearest route though it is too far, with a warning; a refusal if strict.
-RoutePlan RouteStore::beyond(RoutePlan plan) const {
+RoutePlan RouteStore::beyond(RoutePlan plan, const std::string& why,
+                             const std::string& build) const {
   const std::string gap = "the nearest route, " + plan.route + ", has a predicted error of " +
                           percent(plan.predicted_error) + ", above the tolerance of " +
-                          percent(tolerance_) + ", and this bundle has no experts to merge from";
+                          percent(tolerance_) + ", and " + why;
   if (strict_)
-    fail_request(gap + ": build it without --routes-only or with more routes, raise "
-                       "--route-tolerance, or leave out --strict-route");
+    fail_request(gap + ": build it " + build +
+                 " or with more routes, raise --route-tolerance, or leave out --strict-route");
   plan.warning = gap;
   return plan;
 }

@@ -50,8 +50,8 @@ struct RouteOptions {
 // 1. The nearest static route, where its predicted error is within the tolerance.
 // 2. Otherwise the weights are merged from the experts, for the table in steps of 2^-16; from a base
 //    in 8 bits only where that errs less than the nearest route.
-// 3. Without the experts (a bundle built with --routes-only): the nearest static route with a
-//    warning, or a request Error if strict.
+// 3. Without the experts (a bundle built with --routes-only), or where such a merge errs as much:
+//    the nearest static route with a warning, or a request Error if strict.
 //
 // The answer to a table never depends on what else was asked before. One thread at a time.
 class RouteStore {
@@ -77,7 +77,7 @@ class RouteStore {
   GateTable checked(const std::vector<float>& gate_weights) const;
   RoutePlan merge_plan(const GateTable& asked) const;
   double merge_error() const;
-  RoutePlan beyond(RoutePlan plan) const;
+  RoutePlan beyond(RoutePlan plan, const std::string& why, const std::string& build) const;
 
   const Manifest& manifest_;
   WeightSource static_;
