@@ -10,6 +10,7 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <set>
 #include <tuple>
 #include <utility>
 
@@ -18,6 +19,8 @@
 namespace a2edit::fake {
 
 using Work = std::function<void()>;
+// A kernel's work: of which image, in how many blocks, with which arguments.
+using Play = std::function<void(const std::string&, unsigned, const std::vector<void*>&)>;
 
 class HostCuda : public Cuda {
  public:
@@ -26,6 +29,10 @@ class HostCuda : public Cuda {
   std::map<std::string, CudaStatus> failing;   // calls by name
   Capability gpu = {8, 9};
   int uploads = 0, launches = 0, graphs = 0, forgotten = 0;
+  int processors = 0;
+  std::set<std::string*> images;   // that are loaded; each is its only function's name
+  std::vector<std::string> kernels;  // that were run
+  Play play;
   bool capturing = false;
 
   // Does it now, or keeps it for the graph that is being captured.
@@ -39,6 +46,10 @@ class HostCuda : public Cuda {
   CudaStatus capability(int* major, int* minor) override {
     std::tie(*major, *minor) = gpu;
     return status("capability");
+  }
+  CudaStatus multiprocessors(int* count) override {
+    *count = processors;
+    return status("multiprocessors");
   }
   CudaStatus allocate(void** address, std::size_t nbytes) override {
     if (nbytes > room) return {"cudaErrorMemoryAllocation", "out of memory"};
@@ -58,6 +69,16 @@ class HostCuda : public Cuda {
     blocks.erase(address);
   }
 
+  // Bytes of a block from `address` on; none for an address that is in no block.
+  std::size_t there(const void* address) const {
+    auto block = blocks.upper_bound(const_cast<void*>(address));
+    if (block == blocks.begin()) return 0;
+    --block;
+    const auto* first = static_cast<const unsigned char*>(block->first);
+    const auto from = static_cast<std::size_t>(static_cast<const unsigned char*>(address) - first);
+    return sizes_.at(block->first) - std::min(sizes_.at(block->first), from);
+  }
+
   CudaStatus make_stream(Handle* stream) override {
     *stream = this;
     return status("make_stream");
@@ -65,15 +86,21 @@ class HostCuda : public Cuda {
   void destroy_stream(Handle stream) noexcept override { CHECK(stream == this); }
   CudaStatus upload(void* to, const void* from, std::size_t nbytes, Handle stream) override {
     CHECK(stream == this);
-    CHECK(sizes_.at(to) >= nbytes);
+    CHECK(there(to) >= nbytes);
     ++uploads;
     enqueue([=] { std::memcpy(to, from, nbytes); });
     return status("upload");
   }
   CudaStatus download(void* to, const void* from, std::size_t nbytes, Handle) override {
-    CHECK(sizes_.at(const_cast<void*>(from)) >= nbytes);
+    CHECK(there(from) >= nbytes);
     enqueue([=] { std::memcpy(to, from, nbytes); });
     return status("download");
+  }
+  CudaStatus zero(void* address, std::size_t nbytes, Handle stream) override {
+    CHECK(stream == this);
+    CHECK(there(address) >= nbytes);
+    enqueue([=] { std::memset(address, 0, nbytes); });
+    return status("zero");
   }
   CudaStatus wait(Handle) override {
     CHECK_FALSE(capturing);
@@ -110,6 +137,35 @@ class HostCuda : public Cuda {
     delete static_cast<std::vector<Work>*>(graph);
   }
   void destroy_step(Handle step) noexcept override { delete static_cast<std::vector<Work>*>(step); }
+  CudaStatus load(Handle* library, const void* image, std::size_t size) override {
+    auto* held = new std::string(static_cast<const char*>(image), size);
+    images.insert(held);
+    *library = held;
+    return status("load");
+  }
+  void unload(Handle library) noexcept override {
+    auto* held = static_cast<std::string*>(library);
+    if (images.erase(held)) delete held;
+  }
+  CudaStatus find_kernel(Handle* kernel, Handle library, const char* symbol) override {
+    if (*static_cast<std::string*>(library) != symbol)
+      return {"cudaErrorSymbolNotFound", "named symbol not found"};
+    *kernel = library;
+    return {};
+  }
+  CudaStatus resident(int* count, Handle, unsigned threads, std::size_t) override {
+    *count = 256 / static_cast<int>(threads);
+    return status("resident");
+  }
+  CudaStatus run(Handle kernel, const CudaGrid& grid, const std::vector<void*>& arguments,
+                 Handle stream) override {
+    CHECK(stream == this);
+    CHECK(grid.threads % 32 == 0);
+    kernels.push_back(*static_cast<std::string*>(kernel));
+    play(kernels.back(), grid.blocks, arguments);
+    return status("run");
+  }
+
   void forget_error() noexcept override { ++forgotten; }
 
  private:
@@ -125,7 +181,7 @@ class HostCuda : public Cuda {
 
 // How a plan and its context behave; a test changes it while they are used.
 struct Behaviour {
-  Shape shape = {4};                          // of x and y, in the plan
+  Shape shape = {4};                          // in the plan, but of w
   std::vector<std::pair<int, int>> profiles;  // between which lengths
   std::map<std::string, Type> types = {
       {"x", Type::float32}, {"y", Type::float32}, {"w", Type::float32}};
@@ -181,7 +237,11 @@ class Plan : public TensorRtPlan {
  public:
   Plan(HostCuda& cuda, Behaviour& behaviour) : cuda_(cuda), behaviour_(behaviour) {}
 
-  std::vector<std::string> names() const override { return {"x", "y", "w"}; }
+  std::vector<std::string> names() const override {
+    std::vector<std::string> found;
+    for (const auto& [name, type] : behaviour_.types) found.push_back(name);
+    return found;
+  }
   std::optional<Type> type(const std::string& name) const override {
     const auto found = behaviour_.types.find(name);
     return found == behaviour_.types.end() ? std::nullopt : std::optional(found->second);

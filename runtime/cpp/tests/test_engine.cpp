@@ -86,6 +86,15 @@ TEST_CASE("parameters are fed once and bound with every set") {
   CHECK(engine.calls == std::vector<std::string>{"bind 1", "bind 1", "unbind", "bind 2"});
 }
 
+TEST_CASE("an engine of the processor takes no weights that lie on a GPU") {
+  Recording engine;
+  const DeviceTensor far = {nullptr, Type::bfloat16, {2, 2}};
+  const auto set = std::make_shared<const WeightSet>(WeightSet{"far", {}, nullptr, {{"w", far}}});
+  CHECK(refusal(ErrorKind::engine, [&] { engine.bind(set); }) ==
+        "graph 'dit' runs on the processor, and weights merged on a GPU were bound to it");
+  CHECK(engine.calls == std::vector<std::string>{"unbind"});
+}
+
 TEST_CASE("an array whose bytes are not aligned is copied") {
   Recording engine;
   engine.bind(weights());

@@ -33,6 +33,14 @@ Array array_of(const Floats& values) {
   return Array::of(Type::float32, {static_cast<std::int64_t>(values.size())}, values);
 }
 
+// Of those numbers on the GPU, in memory that goes with the set.
+SharedWeights placed(HostCuda& cuda, float value, const TensorSpec& spec = w4) {
+  const auto block = std::make_shared<const DeviceBuffer>(cuda, 16);
+  std::fill_n(static_cast<float*>(block->address()), 4, value);
+  return std::make_shared<const WeightSet>(
+      WeightSet{"far", {}, nullptr, {{"w", {{block, block->address()}, spec.type, spec.shape}}}});
+}
+
 SharedWeights weights(float value) {
   return std::make_shared<const WeightSet>(
       WeightSet{"w", {{"w", array_of(Floats(4, value))}}, nullptr});
@@ -120,6 +128,65 @@ TEST_CASE("a set that is gone gives its memory back") {
         std::string::npos);
   engine.reset();
   CHECK(machine.cuda.blocks.empty());
+}
+
+TEST_CASE("weights that lie on the GPU are bound where they lie") {
+  Machine machine;
+  HostCuda& cuda = machine.cuda;
+  auto engine = machine.engine();
+  const std::size_t room = cuda.room;
+  SharedWeights far = placed(cuda, 3);
+  const SharedWeights near = weights(2);
+  for (const SharedWeights& set : {far, near, far}) {
+    engine->bind(set);
+    for (const float times : {1, 2, 3})
+      CHECK(ran(*engine, ramp(4, times)) == ramp(4, times * (set == far ? 3 : 2)));
+  }
+  CHECK(cuda.uploads == 1 + 9);
+  CHECK(cuda.graphs == 3);
+  far.reset();
+  CHECK(cuda.room == room - 32);  // bound, and the copy of the other
+  engine->unbind();
+  CHECK(cuda.room == room - 16);
+  engine.reset();
+  CHECK(cuda.blocks.empty());
+}
+
+TEST_CASE("parameters stay beside weights that lie on the GPU") {
+  Machine machine;
+  machine.behaviour.types["v"] = Type::float32;
+  const auto engine = machine.engine({"scale", {x4}, {y4}, {{"v", Type::float32, {4}}}, {w4}});
+  engine->feed({{"w", array_of(Floats(4, 5))}});
+  SharedWeights far = placed(machine.cuda, 3);
+  far = std::make_shared<const WeightSet>(
+      WeightSet{"far", {}, nullptr, {{"v", far->placed.at("w")}}});
+  engine->bind(far);
+  CHECK(ran(*engine, ramp(4)) == ramp(4, 5));
+  CHECK(machine.cuda.uploads == 2);
+}
+
+TEST_CASE("open sizes follow the inputs with weights that lie on the GPU") {
+  Machine machine;
+  machine.behaviour.shape = {open_size};
+  machine.behaviour.profiles = {{1, 2}, {3, 8}};
+  const auto engine = machine.engine(open_scale);
+  engine->bind(placed(machine.cuda, 2));
+  for (const std::size_t count : {4, 1, 8}) CHECK(ran(*engine, ramp(count)) == ramp(count, 2));
+}
+
+TEST_CASE("weights that lie on the GPU and are of another graph are refused") {
+  Machine machine;
+  const auto engine = machine.engine();
+  const auto said = [&](const SharedWeights& set) {
+    return refusal(ErrorKind::engine, [&] { engine->bind(set); });
+  };
+  CHECK(said(placed(machine.cuda, 1, {"w", Type::int8, {4}})) ==
+        "far: expected w float32[4], got int8[4]");
+  CHECK(said(placed(machine.cuda, 1, {"w", Type::float32, {3}})) ==
+        "far: expected w float32[4], got float32[3]");
+  const DeviceTensor other = placed(machine.cuda, 1)->placed.at("w");
+  CHECK(said(std::make_shared<const WeightSet>(WeightSet{"far", {}, nullptr, {{"v", other}}})) ==
+        "far: w float32[4] is missing; there are v");
 }
 
 TEST_CASE("a full GPU makes room and then refuses") {

@@ -231,13 +231,20 @@ RouteMerger::RouteMerger(const std::string& source, const MergeEntry& entry,
     fail_bundle(repr(source) + " cannot be merged from (" + error.what() + "): " + rebuild);
   }
   experts_ = side(linears_.front().A, 0);
+  for (const Linear& linear : linears_)
+    blocks_ = std::max(blocks_, static_cast<std::size_t>(linear.block) + 1);
   for (const TensorSpec& spec : weights) nbytes_ += spec.nbytes();
 }
 
+void RouteMerger::check(const std::vector<float>& table) const {
+  if (table.size() < blocks_ * experts_ || table.size() % experts_ != 0)
+    throw std::logic_error("a table is [" + std::to_string(blocks_) + ", " +
+                           std::to_string(experts_) + "], got " + std::to_string(table.size()) +
+                           " weights");
+}
+
 WeightSet RouteMerger::merge(const std::vector<float>& table, const std::string& name) const {
-  for (const Linear& linear : linears_)
-    if ((static_cast<std::size_t>(linear.block) + 1) * experts_ > table.size())
-      throw std::logic_error("a table of another size than the experts");
+  check(table);
   std::vector<Arrays> merged(linears_.size());
   in_parallel(linears_.size(), [&](std::size_t place) {
     const Linear& linear = linears_[place];

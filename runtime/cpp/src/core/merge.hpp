@@ -43,12 +43,23 @@ class RouteMerger {
   // The weight set `name` for a table R[L, N] in C order.
   WeightSet merge(const std::vector<float>& table, const std::string& name) const;
 
+  // Leave the mapped source to the system's file cache, whence its pages come back when read.
+  void rest() const { memory_->rest(); }
+
+  // Throws a std::logic_error where a table has too few rows, or rows of another size.
+  void check(const std::vector<float>& table) const;
+
+  const std::vector<Linear>& linears() const { return linears_; }
+  std::size_t blocks() const { return blocks_; }    // rows of a table that are read
+  std::size_t experts() const { return experts_; }  // and their length
+  float scale() const { return scale_; }
   std::size_t nbytes() const { return nbytes_; }
 
  private:
   std::shared_ptr<const Mapping> memory_;
   std::vector<Linear> linears_;
   float scale_;
+  std::size_t blocks_ = 0;
   std::size_t experts_ = 0;
   std::size_t nbytes_ = 0;
 };

@@ -1,4 +1,5 @@
-// What engines need of CUDA: memory, one stream, captured steps (runtime/engines/cuda.py).
+// What engines need of CUDA: memory, one stream, captured steps (runtime/engines/cuda.py), and
+// kernels (kernel.hpp).
 //
 // Everything is on the first visible GPU (CUDA_VISIBLE_DEVICES says which that is).
 #pragma once
@@ -7,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "src/engines/engine.hpp"
 
@@ -18,6 +20,12 @@ struct CudaStatus {
   std::string text;   // what CUDA says of it
 };
 
+// How often a kernel is run, in one dimension, and with what; `shared` in bytes a block.
+struct CudaGrid {
+  unsigned blocks = 0, threads = 0;
+  std::size_t shared = 0;
+};
+
 // The calls of CUDA's runtime that are used, one by one; handles are CUDA's own. What is behind it
 // is a GPU, or in tests the memory of the host.
 class Cuda {
@@ -27,6 +35,7 @@ class Cuda {
   virtual ~Cuda() = default;
 
   virtual CudaStatus capability(int* major, int* minor) = 0;
+  virtual CudaStatus multiprocessors(int* count) = 0;
   virtual CudaStatus allocate(void** address, std::size_t nbytes) = 0;
   virtual void release(void* address) noexcept = 0;
 
@@ -34,6 +43,7 @@ class Cuda {
   virtual void destroy_stream(Handle stream) noexcept = 0;
   virtual CudaStatus upload(void* to, const void* from, std::size_t nbytes, Handle stream) = 0;
   virtual CudaStatus download(void* to, const void* from, std::size_t nbytes, Handle stream) = 0;
+  virtual CudaStatus zero(void* address, std::size_t nbytes, Handle stream) = 0;
   virtual CudaStatus wait(Handle stream) = 0;
 
   virtual CudaStatus begin_capture(Handle stream) = 0;
@@ -43,6 +53,16 @@ class Cuda {
   virtual void destroy_graph(Handle graph) noexcept = 0;
   virtual void destroy_step(Handle step) noexcept = 0;
 
+  // A cubin's functions; the image is read during the call only.
+  virtual CudaStatus load(Handle* library, const void* image, std::size_t size) = 0;
+  virtual void unload(Handle library) noexcept = 0;
+  virtual CudaStatus find_kernel(Handle* kernel, Handle library, const char* symbol) = 0;
+  // The blocks that a multiprocessor holds at a time.
+  virtual CudaStatus resident(int* blocks, Handle kernel, unsigned threads, std::size_t shared) = 0;
+  // The arguments' values are copied during the call.
+  virtual CudaStatus run(Handle kernel, const CudaGrid& grid, const std::vector<void*>& arguments,
+                         Handle stream) = 0;
+
   // Forget what a capture that broke off left behind; each call above forgets its own error.
   virtual void forget_error() noexcept = 0;
 };
@@ -50,8 +70,13 @@ class Cuda {
 // The one that this library was built with; lives as long as the process.
 Cuda& cuda_runtime();
 
+// Throws a target Error where there is no GPU or no driver for it, a device_memory Error where its
+// memory is full, and an engine Error of anything else.
+void check_cuda(const std::string& what, const CudaStatus& status);
+
 // Of the GPU; throws a target Error where there is none.
 Capability capability_of(Cuda& cuda);
+int multiprocessors_of(Cuda& cuda);
 
 // Memory on the GPU, freed with this object.
 class DeviceBuffer {
@@ -81,11 +106,14 @@ class Stream {
 
   Cuda::Handle handle() const { return handle_; }
 
-  // The array must stay as it is until `wait` has returned.
-  void upload(const Array& array, const DeviceBuffer& buffer);
+  // To the buffer's bytes from `offset` on. The array must stay as it is until `wait` has returned.
+  void upload(const Array& array, const DeviceBuffer& buffer, std::size_t offset = 0);
 
   // The array is filled when `wait` has returned.
   void download(const DeviceBuffer& buffer, Array& array);
+
+  // Make so many bytes of the GPU's memory zeros.
+  void zero(void* address, std::size_t nbytes);
 
   void wait();
 

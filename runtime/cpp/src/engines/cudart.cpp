@@ -13,6 +13,12 @@ CudaStatus status(cudaError_t error) {
   return {cudaGetErrorName(error), cudaGetErrorString(error)};
 }
 
+#if CUDART_VERSION < 12080
+CudaStatus too_old() {
+  return {"cudaErrorNotSupported", "this library was built with a CUDA older than 12.8"};
+}
+#endif
+
 cudaStream_t stream_of(Cuda::Handle handle) { return static_cast<cudaStream_t>(handle); }
 
 class CudaRuntime : public Cuda {
@@ -23,6 +29,10 @@ class CudaRuntime : public Cuda {
         cudaDeviceGetAttribute(major, cudaDevAttrComputeCapabilityMajor, first);
     if (error != cudaSuccess) return status(error);
     return status(cudaDeviceGetAttribute(minor, cudaDevAttrComputeCapabilityMinor, first));
+  }
+
+  CudaStatus multiprocessors(int* count) override {
+    return status(cudaDeviceGetAttribute(count, cudaDevAttrMultiProcessorCount, 0));
   }
 
   CudaStatus allocate(void** address, std::size_t nbytes) override {
@@ -43,6 +53,9 @@ class CudaRuntime : public Cuda {
   }
   CudaStatus download(void* to, const void* from, std::size_t nbytes, Handle stream) override {
     return status(cudaMemcpyAsync(to, from, nbytes, cudaMemcpyDeviceToHost, stream_of(stream)));
+  }
+  CudaStatus zero(void* address, std::size_t nbytes, Handle stream) override {
+    return status(cudaMemsetAsync(address, 0, nbytes, stream_of(stream)));
   }
   CudaStatus wait(Handle stream) override {
     return status(cudaStreamSynchronize(stream_of(stream)));
@@ -73,6 +86,45 @@ class CudaRuntime : public Cuda {
   void destroy_step(Handle step) noexcept override {
     cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(step));
   }
+
+#if CUDART_VERSION >= 12080
+  CudaStatus load(Handle* library, const void* image, std::size_t) override {
+    cudaLibrary_t loaded = nullptr;
+    const cudaError_t error =
+        cudaLibraryLoadData(&loaded, image, nullptr, nullptr, 0, nullptr, nullptr, 0);
+    *library = loaded;
+    return status(error);
+  }
+  void unload(Handle library) noexcept override {
+    cudaLibraryUnload(static_cast<cudaLibrary_t>(library));
+  }
+  CudaStatus find_kernel(Handle* kernel, Handle library, const char* symbol) override {
+    cudaKernel_t found = nullptr;
+    const cudaError_t error =
+        cudaLibraryGetKernel(&found, static_cast<cudaLibrary_t>(library), symbol);
+    *kernel = found;
+    return status(error);
+  }
+  // A library's kernel stands for itself wherever a function is asked for.
+  CudaStatus resident(int* blocks, Handle kernel, unsigned threads, std::size_t shared) override {
+    return status(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+        blocks, kernel, static_cast<int>(threads), shared));
+  }
+  CudaStatus run(Handle kernel, const CudaGrid& grid, const std::vector<void*>& arguments,
+                 Handle stream) override {
+    return status(cudaLaunchKernel(kernel, dim3(grid.blocks), dim3(grid.threads),
+                                   const_cast<void**>(arguments.data()), grid.shared,
+                                   stream_of(stream)));
+  }
+#else
+  CudaStatus load(Handle*, const void*, std::size_t) override { return too_old(); }
+  void unload(Handle) noexcept override {}
+  CudaStatus find_kernel(Handle*, Handle, const char*) override { return too_old(); }
+  CudaStatus resident(int*, Handle, unsigned, std::size_t) override { return too_old(); }
+  CudaStatus run(Handle, const CudaGrid&, const std::vector<void*>&, Handle) override {
+    return too_old();
+  }
+#endif
 
   void forget_error() noexcept override { cudaGetLastError(); }
 };

@@ -6,30 +6,50 @@
 namespace a2edit {
 namespace {
 
-std::string names_of(const Arrays& arrays) {
+template <class Tensors>
+std::string names_of(const Tensors& tensors) {
   std::vector<std::string> names;
-  for (const auto& [name, array] : arrays) names.push_back(name);
+  for (const auto& [name, tensor] : tensors) names.push_back(name);
   return joined(names);
+}
+
+template <class Tensors>
+const auto& found(const TensorSpec& spec, const Tensors& tensors, const std::string& where) {
+  const auto place = tensors.find(spec.name);
+  if (place == tensors.end())
+    fail_engine(where + ": " + spec.text() + " is missing; there are " + names_of(tensors));
+  return place->second;
+}
+
+[[noreturn]] void unexpected(const TensorSpec& spec, const std::string& given,
+                             const std::string& where) {
+  fail_engine(where + ": expected " + spec.text() + ", got " + given);
 }
 
 // The array of `spec`, aligned for its type, or an engine Error.
 Array checked(const TensorSpec& spec, const Arrays& arrays, const std::string& where) {
-  const auto found = arrays.find(spec.name);
-  if (found == arrays.end())
-    fail_engine(where + ": " + spec.text() + " is missing; there are " + names_of(arrays));
-  const Array& array = found->second;
+  const Array& array = found(spec, arrays, where);
   // other types of the same size and kind, such as bfloat16's bits, are the file's to name
   if (std::string(numpy_name(array.type())) != numpy_name(spec.type) ||
       !spec.fits(spec.type, array.shape()))
-    fail_engine(where + ": expected " + spec.text() + ", got " + array.text());
+    unexpected(spec, array.text(), where);
   return array.aligned() ? array : array.copy();
 }
 
-Arrays all_checked(const std::vector<TensorSpec>& specs, const Arrays& arrays,
-                   const std::string& where) {
-  Arrays found;
-  for (const TensorSpec& spec : specs) found[spec.name] = checked(spec, arrays, where);
-  return found;
+DeviceTensor checked(const TensorSpec& spec, const DeviceTensors& tensors,
+                     const std::string& where) {
+  const DeviceTensor& tensor = found(spec, tensors, where);
+  if (!spec.fits(tensor.type, tensor.shape)) 
+    unexpected(spec, type_name(tensor.type) + list_text(tensor.shape), where);
+  return tensor;
+}
+
+template <class Tensors>
+Tensors all_checked(const std::vector<TensorSpec>& specs, const Tensors& tensors,
+                    const std::string& where) {
+  Tensors known;
+  for (const TensorSpec& spec : specs) known[spec.name] = checked(spec, tensors, where);
+  return known;
 }
 
 }  // namespace
@@ -43,11 +63,18 @@ void Engine::feed(const Arrays& parameters) {
 
 void Engine::bind(const SharedWeights& weights) {
   if (weights == bound_) return;
-  Arrays arrays = all_checked(spec_.weights, weights->tensors, weights->name);
+  const bool far = !weights->placed.empty();
+  const auto placed = far ? all_checked(spec_.weights, weights->placed, weights->name)
+                          : DeviceTensors();
+  Arrays arrays = far ? Arrays() : all_checked(spec_.weights, weights->tensors, weights->name);
   arrays.insert(parameters_.begin(), parameters_.end());
   bound_ = nullptr;
   try {
-    bind_arrays(arrays);
+    if (placed.empty()) {
+      bind_arrays(arrays);
+    } else {
+      bind_placed(arrays, placed);
+    }
   } catch (...) {
     unbind_arrays();  // part of the new weights may be in place beside the old
     throw;
@@ -59,6 +86,11 @@ void Engine::unbind() {
   if (!bound_) return;
   bound_ = nullptr;
   unbind_arrays();
+}
+
+void Engine::bind_placed(const Arrays&, const DeviceTensors&) {
+  fail_engine("graph " + repr(spec_.name) +
+              " runs on the processor, and weights merged on a GPU were bound to it");
 }
 
 Arrays Engine::run(const Arrays& inputs, const InputNames& unchanged) {

@@ -42,6 +42,9 @@ class Engine {
   // Let go of the bound weights, so that their memory can be freed; nothing if none are.
   void unbind();
 
+  // Free what a device still holds of weights that are gone.
+  virtual void forget_gone() {}
+
   // Compute every output from every input; the results are fresh arrays. Inputs named in
   // `unchanged` have the values of the last run: a device has them already. Throws an engine Error.
   Arrays run(const Arrays& inputs, const InputNames& unchanged = {});
@@ -56,6 +59,8 @@ class Engine {
 
  private:
   virtual void bind_arrays(const Arrays& arrays) = 0;
+  // As `bind_arrays`, of weights that lie on the GPU.
+  virtual void bind_placed(const Arrays& parameters, const DeviceTensors& weights);
   virtual void unbind_arrays() = 0;  // of the weights; parameters are bound again with the next set
   virtual Arrays run_arrays(const Arrays& inputs) = 0;
 
@@ -87,11 +92,14 @@ class Backend {
 // (major, minor) of a GPU's compute capability.
 using Capability = std::pair<int, int>;
 
+class Cuda;
+
 // What engines can be run by, and on.
 struct Backends {
   std::map<std::string, const Backend*> named;  // "openvino", …; each lives as long as the process
   std::function<Capability()> capability;       // of the GPU; throws a target Error where there is
                                                 // none. Empty where no backend is for GPUs.
+  Cuda* cuda = nullptr;                 // of those backends
 
   // The backend of a name; none where there is no such.
   const Backend* find(const std::string& name) const;

@@ -31,9 +31,9 @@ bool inside(const std::pair<Shape, Shape>& range, const Shape& shape) {
 // One execution context, its device buffers and its stream.
 //
 // Inputs are copied to the GPU at every run and outputs back. Weight sets are copied once, and stay
-// there for as long as their arrays live: binding such a set again sets addresses only. From the
-// second run after a bind on, the step is replayed as a CUDA graph, for as long as inputs have the
-// same shapes.
+// there for as long as their arrays live: binding such a set again sets addresses only, as binding
+// one that was merged on the GPU does. From the second run after a bind on, the step is replayed as
+// a CUDA graph, for as long as inputs have the same shapes.
 class TensorRtEngine : public Engine {
  public:
   TensorRtEngine(GraphSpec spec, std::unique_ptr<TensorRtPlan> plan, Cuda& cuda)
@@ -80,8 +80,8 @@ class TensorRtEngine : public Engine {
       outputs_[part.name] = part.open() ? context_->shape(part.name) : part.shape;
     for (const TensorSpec& part : spec().inputs) make_room(part, shapes.at(part.name));
     for (const TensorSpec& part : spec().outputs) make_room(part, outputs_.at(part.name));
-    for (const auto& [name, buffer] : buffers_) set_address(name, *buffer);
-    for (const auto& [name, buffer] : weights_) set_address(name, *buffer);
+    for (const auto& [name, buffer] : buffers_) set_address(name, buffer->address());
+    for (const auto& [name, address] : weights_) set_address(name, address.get());
     shapes_ = std::move(shapes);
   }
 
@@ -96,12 +96,15 @@ class TensorRtEngine : public Engine {
     buffer = std::make_unique<DeviceBuffer>(cuda_, nbytes);
   }
 
-  void bind_arrays(const Arrays& arrays) override {
+  void bind_arrays(const Arrays& arrays) override { bind_placed(arrays, {}); }
+
+  void bind_placed(const Arrays& arrays, const DeviceTensors& placed) override {
     forget_step();
     weights_.clear();
-    weights_ = copies_.of(arrays);
+    for (const auto& [name, copy] : copies_.of(arrays)) weights_[name] = {copy, copy->address()};
+    for (const auto& [name, tensor] : placed) weights_[name] = tensor.address;
     stream_.wait();
-    for (const auto& [name, buffer] : weights_) set_address(name, *buffer);
+    for (const auto& [name, address] : weights_) set_address(name, address.get());
   }
 
   void unbind_arrays() override {
@@ -109,6 +112,8 @@ class TensorRtEngine : public Engine {
     weights_.clear();
     copies_.forget_gone();
   }
+
+  void forget_gone() override { copies_.forget_gone(); }
 
   DeviceCopy uploaded(const Array& array) {
     auto buffer = std::make_shared<const DeviceBuffer>(cuda_, array.nbytes());
@@ -166,8 +171,8 @@ class TensorRtEngine : public Engine {
     captured_.reset();
   }
 
-  void set_address(const std::string& name, const DeviceBuffer& buffer) {
-    set(name, context_->set_address(name, buffer.address()));
+  void set_address(const std::string& name, void* address) {
+    set(name, context_->set_address(name, address));
   }
 
   void set(const std::string& name, bool done) {
@@ -182,7 +187,7 @@ class TensorRtEngine : public Engine {
   std::unique_ptr<TensorRtContext> context_;
   Stream stream_;
   DeviceCopies copies_;
-  std::map<std::string, DeviceCopy> weights_;
+  std::map<std::string, std::shared_ptr<void>> weights_;  // addresses that keep their memory
   std::map<std::string, std::unique_ptr<DeviceBuffer>> buffers_;
   Shapes shapes_;  // of the inputs, in force
   bool filled_ = false;  // whether their buffers have what the last run read
