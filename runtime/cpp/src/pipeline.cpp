@@ -54,6 +54,14 @@ Pipeline::Pipeline(const std::string& bundle, const PipelineOptions& options)
 
 Painted Pipeline::paint(const Prepared& prepared, const PromptIds& ids, std::uint64_t seed,
                         int steps, const Progress& progress, Clock& clock) {
+  Painted painted;
+  engines_.with_room([&] { painted = paint_once(prepared, ids, seed, steps, progress, clock); },
+                     [this] { routes_.clear(); });
+  return painted;
+}
+
+Painted Pipeline::paint_once(const Prepared& prepared, const PromptIds& ids, std::uint64_t seed,
+                             int steps, const Progress& progress, Clock& clock) {
   const ModelSpec& model = manifest().model;
   const SamplerEntry& sampler = manifest().sampler;
   const std::int64_t rows = model.rows(prepared.canvas.height);

@@ -74,7 +74,8 @@ class Pipeline {
   // Open every engine now instead of at the first edit.
   void open_engines() { engines_.open_all(); }
 
-  // `steps` is at least 1. Throws a cancelled Error where `progress` says so.
+  // `steps` is at least 1. Throws a cancelled Error where `progress` says so. Where the GPU is full
+  // it makes room and begins again, and `progress` is told of the steps anew.
   Painted paint(const Prepared& prepared, const PromptIds& ids, std::uint64_t seed, int steps,
                 const Progress& progress, Clock& clock);
 
@@ -84,6 +85,8 @@ class Pipeline {
   const std::string& backend() const { return engines_.backend_name(); }
 
  private:
+  Painted paint_once(const Prepared& prepared, const PromptIds& ids, std::uint64_t seed, int steps,
+                     const Progress& progress, Clock& clock);
   Arrays encode(const Prepared& prepared, const PromptIds& ids);
   Arrays denoise(Engine& engine, Arrays inputs, const std::vector<float>& levels,
                  const std::vector<Array>& modulation, const Progress& progress);

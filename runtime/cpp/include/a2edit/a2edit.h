@@ -182,7 +182,8 @@ A2EDIT_API A2EDIT_CHECKED a2edit_error* a2edit_request_set_resize_mask(a2edit_re
 typedef struct a2edit_result a2edit_result;
 
 /* Told in the calling thread, after every step, how many of how many are done; what it returns is 0
- * to go on, and anything else to cancel. It must not throw, nor call this editor. */
+ * to go on, and anything else to cancel. Where a GPU is full, the edit makes room and begins again,
+ * at step 1. It must not throw, nor call this editor. */
 typedef int (*a2edit_progress)(void* user, int32_t done, int32_t steps);
 
 /* Carry out one request. `progress` may be NULL; `user` is handed to it. `*result` belongs to the

@@ -82,7 +82,7 @@ struct MergeEntry {
 };
 
 // A function of a cubin that merges a route on a GPU, for one combination of types:
-// runtime/merge_kernels.py says how it is launched. This host merges on the processor.
+// runtime/merge_kernels.py says how it is launched, and engines/device_merger.cpp does it.
 struct MergeKernelEntry {
   std::string file, symbol;
   std::string phase;                         // "one_pass", "maxima", "levels"; "cast"

@@ -18,6 +18,7 @@ const Backends& backends_built() {
 #endif
 #if defined(A2EDIT_HAS_TENSORRT) || defined(A2EDIT_HAS_TENSORRT_RTX)
     all.capability = [] { return capability_of(cuda_runtime()); };
+    all.cuda = &cuda_runtime();
 #endif
     return all;
   }();

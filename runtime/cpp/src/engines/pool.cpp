@@ -80,10 +80,12 @@ EnginePool::EnginePool(const Bundle& bundle, const std::string& device,
     fail_target("this library was built without the engine " + repr(backend_name_) + ": use " +
                 joined(backends.names(device), " or ") + ", or the Python runtime");
   entry_of(denoiser_name);
+  if (device == "cuda") cuda_ = backends.cuda;
 }
 
 std::vector<std::string> EnginePool::warnings() const {
   std::vector<std::string> said = warnings_;
+  if (merging_ && !merging_->warning().empty()) said.push_back(merging_->warning());
   for (const auto& [name, engine] : engines_)
     if (engine) said.insert(said.end(), engine->warnings().begin(), engine->warnings().end());
   return said;
@@ -116,14 +118,43 @@ WeightSource EnginePool::static_weights() const {
           set_bytes()};
 }
 
-std::optional<WeightSource> EnginePool::merged_weights() const {
+std::optional<WeightSource> EnginePool::merged_weights() {
   if (!bundle_.manifest.merge) return std::nullopt;
-  const MergeEntry& entry = *bundle_.manifest.merge;
-  const auto merger = std::make_shared<const RouteMerger>(bundle_.path(entry.file), entry,
-                                                          graph_of(denoiser_name).weights);
+  if (!merging_)
+    merging_ = std::make_unique<Merging>(bundle_, graph_of(denoiser_name).weights, target_, cuda_);
   return WeightSource{
-      [merger](const RoutePlan& plan) { return merger->merge(plan.table, plan.route); },
+      [this](const RoutePlan& plan) { return merging_->merge(plan.table, plan.route); },
       set_bytes()};
+}
+
+void EnginePool::with_room(const std::function<void()>& work,
+                           const std::function<void()>& forget) {
+  std::string reason;
+  if (found_room(work, reason)) return;
+  drop_sets(forget);
+  if (found_room(work, reason)) return;
+  drop_sets(forget);
+  merging_->leave_gpu(reason);
+  work();
+}
+
+// Whether `work` could be done; why not, where routes that are merged on the GPU may be in its way.
+bool EnginePool::found_room(const std::function<void()>& work, std::string& reason) {
+  try {
+    work();
+    return true;
+  } catch (const Error& error) {
+    const bool others = merging_ && merging_->on_gpu();
+    if (error.kind() != ErrorKind::device_memory || !others) throw;
+    reason = error.what();
+    return false;
+  }
+}
+
+void EnginePool::drop_sets(const std::function<void()>& forget) {
+  forget();
+  for (const auto& [name, engine] : engines_)
+    if (engine) engine->forget_gone();
 }
 
 Engine& EnginePool::denoiser(const RouteChoice& choice) {

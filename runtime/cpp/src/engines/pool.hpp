@@ -1,6 +1,7 @@
 // The engines of a bundle, opened once and kept (runtime/engines/pool.py).
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -8,9 +9,9 @@
 #include <vector>
 
 #include "src/core/bundle.hpp"
-#include "src/core/merge.hpp"
 #include "src/core/routing.hpp"
 #include "src/engines/engine.hpp"
+#include "src/engines/merging.hpp"
 
 namespace a2edit {
 
@@ -34,8 +35,9 @@ class EnginePool {
   // The weights that a route is bound by; none where its engine holds them.
   WeightSource static_weights() const;
 
-  // Weights for any table, merged from the experts; none where the bundle has none.
-  std::optional<WeightSource> merged_weights() const;
+  // Weights for any table, merged from the experts, on the GPU where it can be; none where the
+  // bundle has none. It must not outlive the pool.
+  std::optional<WeightSource> merged_weights();
 
   // The engine that runs `choice`: the route's own, or the shared one with it bound. The shared one
   // of a baked bundle is compiled here, at the first route that is merged.
@@ -43,6 +45,11 @@ class EnginePool {
 
   // Unbind `weights` if they are bound, so that nothing here keeps them in memory.
   void release(const SharedWeights& weights);
+
+  // Call `work`, which may have weights merged, bound and run. Where the GPU has no room for it
+  // while routes are merged there, `forget` drops every weight set and it is called again; and once
+  // more without base and experts there, with a warning. Throws what `work` does then.
+  void with_room(const std::function<void()>& work, const std::function<void()>& forget);
 
   const std::string& target() const { return target_; }
   const std::string& backend_name() const { return backend_name_; }
@@ -57,12 +64,16 @@ class EnginePool {
   bool loadable(const EngineEntry& entry) const;
   bool baked() const;
   std::uint64_t set_bytes() const;
+  bool found_room(const std::function<void()>& work, std::string& reason);
+  void drop_sets(const std::function<void()>& forget);
 
   const Bundle& bundle_;
   std::string target_;
   const Table<EngineEntry>* entries_ = nullptr;
   std::string backend_name_;
   const Backend* backend_ = nullptr;
+  Cuda* cuda_ = nullptr;  // of a GPU that engines run on
+  std::unique_ptr<Merging> merging_;
   std::map<std::string, std::unique_ptr<Engine>> engines_;
   SharedWeights bound_;  // by the shared denoiser
   std::vector<std::string> warnings_;
