@@ -55,7 +55,7 @@ class CompiledKernel:
 
     Raises:
         TargetError: no driver.
-        EngineError: the file is no cubin for this GPU, or has no such function.
+        EngineError: the file cannot be read, is no cubin for this GPU, or has no such function.
     """
 
     def __init__(self, path: Path, symbol: str, threads: int, shared: int) -> None:
@@ -65,7 +65,11 @@ class CompiledKernel:
             "built for another GPU"
         )
         self._threads, self._shared = threads, shared
-        library = _checked(what, cuda.cuLibraryLoadData(path.read_bytes(), [], [], 0, [], [], 0))
+        try:
+            image = path.read_bytes()
+        except OSError as error:
+            raise EngineError(f"{what}: {error.strerror}") from None
+        library = _checked(what, cuda.cuLibraryLoadData(image, [], [], 0, [], [], 0))
         self._unload = freed_with(self, cuda.cuLibraryUnload, library)
         kernel = _checked(what, cuda.cuLibraryGetKernel(library, symbol.encode()))
         self._what = f"kernel {symbol!r} cannot be launched"

@@ -152,6 +152,9 @@ def test_a_kernel_that_does_not_load_is_named(host: HostCuda, tmp_path: Path) ->
     host.room = 0  # what does not load is said before what does not fit
     with pytest.raises(EngineError, match=r"newer driver.*NO_BINARY_FOR_GPU"):
         opened(tmp_path, entry, weights, kernels)
+    (tmp_path / "levels.cubin").unlink()
+    with pytest.raises(EngineError, match="No such file"):
+        opened(tmp_path, entry, weights, kernels)
 
 
 @pytest.mark.usefixtures("host", "driver")

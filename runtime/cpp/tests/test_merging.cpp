@@ -186,7 +186,8 @@ TEST_CASE("kernels that do not load are left out with a warning, once") {
   CHECK_FALSE(it.engine().placed);
   CHECK(it.pool->warnings() ==
         Names{"routes are merged on the processor: kernel '" + it.folder.file("levels.cubin") +
-              "' cannot be loaded; build the bundle again: CUDA says: named symbol not found"});
+              "' cannot be loaded; it may want a newer driver, or the bundle was built for another "
+              "GPU: CUDA says: named symbol not found"});
   CHECK(it.tries == 2);
   it.close();
 }

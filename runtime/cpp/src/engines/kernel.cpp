@@ -11,7 +11,9 @@ namespace a2edit {
 CompiledKernel::CompiledKernel(Cuda& cuda, const std::string& path, const std::string& symbol,
                                unsigned threads, std::size_t shared)
     : cuda_(cuda), symbol_(symbol), threads_(threads), shared_(shared) {
-  const std::string what = "kernel " + repr(path) + " cannot be loaded; build the bundle again";
+  const std::string what = "kernel " + repr(path) +
+                           " cannot be loaded; it may want a newer driver, or the bundle was built "
+                           "for another GPU";
   try {
     const Mapping image(path, false);
     check_cuda(what, cuda.load(&library_, image.data(), image.size()));
