@@ -1,7 +1,10 @@
 // Merging on a GPU, on a CUDA of host memory: what is launched with what, and who has the memory.
 #include "src/engines/device_merger.hpp"
 
+#include <atomic>
+#include <chrono>
 #include <stdexcept>
+#include <thread>
 
 #include "tests/played_merge.hpp"
 #include "tests/refusal.hpp"
@@ -154,6 +157,8 @@ TEST_CASE("a kernel that does not load is named") {
   CHECK(said() == what + "cannot mmap an empty file");
   std::filesystem::remove(path);
   CHECK(said().find(what + "[Errno 2]") == 0);
+  it.cuda.room = 0;  // which is not the reason to be told
+  CHECK(said().find(what + "[Errno 2]") == 0);
   it.folder.write("levels.cubin", "merge_levels");
   it.cuda.failing["resident"] = {"cudaErrorNoKernelImageForDevice", "no kernel image"};
   CHECK(said().find(not_loaded + "CUDA says: no kernel image") !=
@@ -170,6 +175,25 @@ TEST_CASE("a launch that fails is said by the kernel's name, and the set is gone
   CHECK(refusal(ErrorKind::engine, [&] { device->merge(table, "mine"); }) ==
         "kernel 'merge_maxima' cannot be launched: CUDA says: invalid argument");
   CHECK(it.cuda.blocks.size() == own);
+}
+
+TEST_CASE("one merge runs at a time, whosever it is") {
+  std::atomic<int> inside{0}, met{0};
+  const auto merges = [&] {
+    Setting it;
+    it.cuda.play = [&, play = it.cuda.play](const auto&... launch) {
+      if (++inside > 1) ++met;
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      play(launch...);
+      --inside;
+    };
+    const auto device = it.device();
+    for (int turn = 0; turn < 5; ++turn) device->merge(table, "mine");
+  };
+  std::thread one(merges), two(merges);
+  one.join();
+  two.join();
+  CHECK(met.load() == 0);
 }
 
 TEST_CASE("a table that is merged has a row a block") {

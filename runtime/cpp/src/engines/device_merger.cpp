@@ -1,6 +1,7 @@
 #include "src/engines/device_merger.hpp"
 
 #include <algorithm>
+#include <mutex>
 
 #include "src/core/paths.hpp"
 
@@ -11,6 +12,13 @@ constexpr std::size_t alignment = 256;  // bytes: of every tensor, as memory of 
 constexpr std::size_t row_items = 4;    // float32: rows of a table begin at addresses that a kernel
                                         // may rely on
 constexpr std::size_t word = 4;         // bytes, of the workspace
+
+// Blocks wait for each other, and count on all of the GPU: those of two merges could wait for ever.
+// Other processes' are kept apart by the driver, unless they share the GPU by MPS.
+std::mutex& one_merge() {
+  static std::mutex mutex;
+  return mutex;
+}
 
 constexpr std::int64_t tiles(std::int64_t size, std::int64_t side) {
   return size / side + (size % side != 0);
@@ -82,11 +90,7 @@ DeviceMerger::DeviceMerger(Cuda& cuda, const RouteMerger& merger,
     spaces_.add(linear.name, word * words(linear.base.shape()[0], chosen));
   }
   for (const TensorSpec& spec : weights) to_.add(spec.name, spec.nbytes());
-  sources_ = std::make_unique<const DeviceBuffer>(cuda, from_.nbytes);
-  workspace_ = std::make_unique<const DeviceBuffer>(cuda, spaces_.nbytes);
-  rows_ = std::make_unique<const DeviceBuffer>(
-      cuda, word * merger.blocks() * padded(merger.experts(), row_items));
-  processors_ = multiprocessors_of(cuda);
+  // first what may not run here, then what may not fit
   for (const auto& [linear, chosen] : chosen_)
     for (const auto& [phase, entry] : chosen) {
       auto& loaded = loaded_[{entry.file, entry.symbol}];
@@ -95,6 +99,11 @@ DeviceMerger::DeviceMerger(Cuda& cuda, const RouteMerger& merger,
             cuda, path_join(folder, entry.file), entry.symbol,
             static_cast<unsigned>(entry.threads), static_cast<std::size_t>(entry.shared));
     }
+  sources_ = std::make_unique<const DeviceBuffer>(cuda, from_.nbytes);
+  workspace_ = std::make_unique<const DeviceBuffer>(cuda, spaces_.nbytes);
+  rows_ = std::make_unique<const DeviceBuffer>(
+      cuda, word * merger.blocks() * padded(merger.experts(), row_items));
+  processors_ = multiprocessors_of(cuda);
   for (const Linear& linear : merger.linears())
     for_sources(linear, [this](const std::string& name, const Array& array) {
       stream_.upload(array, *sources_, from_.offsets.at(name));
@@ -112,6 +121,8 @@ WeightSet DeviceMerger::merge(const std::vector<float>& table, const std::string
                 rows.begin() + static_cast<std::ptrdiff_t>(block * length));
   const auto count = static_cast<std::int64_t>(rows.size());
   const Array padded_table = Array::of(Type::float32, {count}, rows);
+  // until the set's memory is freed, should something fail: that waits for what was launched
+  const std::lock_guard<std::mutex> alone(one_merge());
   const auto block = std::make_shared<const DeviceBuffer>(cuda_, to_.nbytes);
   stream_.upload(padded_table, *rows_);
   stream_.zero(workspace_->address(), workspace_->nbytes());

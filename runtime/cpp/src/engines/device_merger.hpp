@@ -18,7 +18,8 @@ namespace a2edit {
 //
 // Sums are in another order than on the processor: 8-bit values that lie near a tie may be one
 // level away, others differ in their last bit. On one GPU a table gives the same bytes each time.
-// One thread at a time; a set that was merged may outlive it.
+// One thread at a time; in a process one merge runs at a time, whosever it is. A set that was
+// merged may outlive it.
 class DeviceMerger {
  public:
   // Copies what `merger` merges from to the GPU, and loads the kernels: those that the bundle in
