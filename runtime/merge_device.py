@@ -223,6 +223,8 @@ def _fitting(
     linear: MergedLinear, kernels: Sequence[MergeKernelEntry]
 ) -> dict[str, MergeKernelEntry]:
     """By phase; nothing where a phase that it needs is missing."""
+    if linear.A.dtype != linear.B.dtype:
+        return {}
     wanted = (
         *map(_stored_type, (linear.base, linear.A)),
         linear.dtype,

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -175,6 +176,10 @@ def test_kernels_must_be_there_for_every_linear(tmp_path: Path) -> None:
         assert not merges_all(merger, kernels[:-1])
         assert not merges_all(merger, kernels_of(tmp_path, "float16", wanted))
     assert not merges_all(merger, kernels_of(tmp_path, "bfloat16", "int8"))
+    of_one_type = merger.linears
+    mixed = replace(of_one_type[0], B=of_one_type[0].B.astype("float16"))
+    merger.linears = [mixed, *of_one_type[1:]]
+    assert not merges_all(merger, kernels)
     merger = RouteMerger(tmp_path / entry.file, entry, weights_of("int8", "float32"))
     assert not merges_all(merger, kernels_of(tmp_path, "bfloat16", "int8"))
     assert not merges_all(merger, kernels_of(tmp_path, "bfloat16", "int8", "float32", smooth=True))
