@@ -149,9 +149,14 @@ class MemoryKeeper:
         lost = before != load.base  # kernels did not load
         if lost or (self.budget is not None and peak(load, place) > self.budget):
             self._plans = ladder(load)
-            alike = (it for it in self._plans if (it.keep, -it.sets) >= (place.keep, -place.sets))
-            budget = self.budget
-            self._follow(next(alike) if budget is None else fitting(load, self._plans, budget))
+            self._follow(self._like(place))
+
+    def _like(self, plan: MemoryPlan) -> MemoryPlan:
+        """Of plans that were made anew, the one to go on by."""
+        if self.budget is not None:
+            return fitting(self._load, self._plans, self.budget)
+        keeps_less = (it for it in self._plans if (it.keep, -it.sets) >= (plan.keep, -plan.sets))
+        return next(keeps_less, self._plans[-1])
 
     def _count_sets(self) -> None:
         bound = self._engines.bound

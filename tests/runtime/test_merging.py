@@ -22,7 +22,7 @@ from a2edit.runtime.engines.pool import EnginePool
 from a2edit.runtime.engines.recording import RecordingEngine
 from a2edit.runtime.manifest import read_manifest
 from a2edit.runtime.memory.ledger import Ledger
-from a2edit.runtime.memory.plans import ladder, peak
+from a2edit.runtime.memory.plans import Keep, ladder, peak
 from a2edit.runtime.merging import BASE, Merging
 from a2edit.runtime.request import EditRequest
 from tests.runtime.closed_form import BLOCKS, EXPERTS
@@ -193,6 +193,20 @@ def test_kernels_that_do_not_load_are_left_out_with_a_warning(
     (record,) = caplog.records
     assert "routes are merged on the processor: kernel" in record.message
     assert "newer driver" in record.message
+
+
+def test_kernels_that_do_not_load_under_the_smallest_plan(
+    opened: Bundle, pictures: Path, expected: bytes
+) -> None:
+    (kernel_of,) = opened.manifest.merge_kernels["cpu"]
+    opened.path(kernel_of.file).write_bytes(b"")
+    with Editor(opened, FarPool(opened)) as editor:
+        least = [plan for plan in ladder(editor.engines.load()) if plan.base][-1]
+        editor.memory._follow(least)
+        for _ in range(2):
+            assert editor.edit(request(pictures)).image.tobytes() == expected
+        assert editor.memory.plan.keep in {least.keep, Keep.ONE_STAGE}
+        assert not editor.memory.plan.base
 
 
 def test_a_full_gpu_drops_what_was_merged_before(
