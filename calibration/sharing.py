@@ -40,7 +40,7 @@ class RouteFit:
 class RouteRun:
     """One sample run at a route's table: the truth, and how ranges fit what its linears read.
 
-    What was counted itself is not kept: 0.6 GB a route at full size.
+    What was counted itself is not kept: 0.7 GB a route at full size.
 
     Attributes:
         probe: to ask for errors.
