@@ -38,6 +38,39 @@ class _Place:
         return cls(offsets, end)
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Of what a merger keeps on the GPU.
+
+    Attributes:
+        kernels: by linear and phase; nothing for a linear that cannot be merged there.
+        sources: base, experts and factors.
+        spaces: workspaces, by linear.
+        rows: bytes of a table.
+    """
+
+    kernels: Mapping[str, Mapping[str, MergeKernelEntry]]
+    sources: _Place
+    spaces: _Place
+    rows: int
+
+    @classmethod
+    def of(cls, merger: RouteMerger, kernels: Sequence[MergeKernelEntry]) -> "_Layout":
+        chosen = {linear.name: _fitting(linear, kernels) for linear in merger.linears}
+        sources = {name: array.nbytes for name, array in _sources(merger.linears)}
+        spaces = {
+            linear.name: _WORD * _words(len(linear.base), chosen[linear.name])
+            for linear in merger.linears
+        }
+        blocks, experts = merger.shape
+        rows = _WORD * blocks * _padded(experts)
+        return cls(chosen, _Place.of(sources), _Place.of(spaces), rows)
+
+    @property
+    def nbytes(self) -> int:
+        return self.sources.nbytes + self.spaces.nbytes + self.rows
+
+
 class DeviceMerger:
     """Merges weight sets as a RouteMerger does, on the GPU (docs/decisions/0021).
 
@@ -72,17 +105,10 @@ class DeviceMerger:
         self._weights, self._scale = tuple(weights), merger.entry.scale
         self._linears = tuple(merger.linears)
         self._table = merger.shape
-        self._chosen = {linear.name: _fitting(linear, kernels) for linear in self._linears}
-        self._from = _Place.of({name: it.nbytes for name, it in _sources(self._linears)})
+        self._layout = layout = _Layout.of(merger, kernels)
         self._to = _Place.of({spec.name: spec.nbytes for spec in self._weights})
-        self._spaces = _Place.of(
-            {
-                linear.name: _WORD * _words(len(linear.base), self._chosen[linear.name])
-                for linear in self._linears
-            }
-        )
-        self.nbytes = resident_bytes(merger, kernels)
-        used = {it.file: it for chosen in self._chosen.values() for it in chosen.values()}
+        self.nbytes = layout.nbytes
+        used = {it.file: it for chosen in layout.kernels.values() for it in chosen.values()}
         self._stream = Stream()
         self._buffers: list[DeviceBuffer] = []
         # first what may not run here, then what may not fit
@@ -92,12 +118,12 @@ class DeviceMerger:
         }
         self._processors = processors()
         try:
-            self._sources = self._buffer(self._from.nbytes)
-            self._workspace = self._buffer(self._spaces.nbytes)
-            self._rows = self._buffer(_WORD * self._table[0] * _padded(self._table[1]))
+            self._sources = self._buffer(layout.sources.nbytes)
+            self._workspace = self._buffer(layout.spaces.nbytes)
+            self._rows = self._buffer(layout.rows)
             for name, array in _sources(self._linears):
                 whole = np.ascontiguousarray(array)
-                self._stream.upload(whole, self._sources, self._from.offsets[name])
+                self._stream.upload(whole, self._sources, layout.sources.offsets[name])
             self._stream.wait()
         except BaseException:
             self.close()  # whoever keeps the error must not keep the memory
@@ -144,9 +170,9 @@ class DeviceMerger:
         self._stream.close()
 
     def _launch(self, linear: MergedLinear, block: DeviceBuffer) -> None:
-        chosen = self._chosen[linear.name]
+        chosen = self._layout.kernels[linear.name]
         out, inner = linear.base.shape
-        space = self._workspace.address + self._spaces.offsets[linear.name]
+        space = self._workspace.address + self._layout.spaces.offsets[linear.name]
         phases = ("cast",) if "cast" in chosen else ("maxima", "levels")
         if "one_pass" in chosen:
             entry = chosen["one_pass"]
@@ -168,7 +194,7 @@ class DeviceMerger:
         row = self._rows.address + _WORD * linear.block * _padded(self._table[1])
 
         def source(part: str) -> int:
-            offset = self._from.offsets.get(f"{linear.name}.{part}")
+            offset = self._layout.sources.offsets.get(f"{linear.name}.{part}")
             return row if offset is None else self._sources.address + offset
 
         def result(part: str) -> int:
@@ -194,15 +220,7 @@ def merges_all(merger: RouteMerger, kernels: Sequence[MergeKernelEntry]) -> bool
 
 def resident_bytes(merger: RouteMerger, kernels: Sequence[MergeKernelEntry]) -> int:
     """What a DeviceMerger of these takes on the GPU beside its sets: plain arithmetic."""
-    sources = _Place.of({name: array.nbytes for name, array in _sources(merger.linears)})
-    spaces = _Place.of(
-        {
-            linear.name: _WORD * _words(len(linear.base), _fitting(linear, kernels))
-            for linear in merger.linears
-        }
-    )
-    blocks, experts = merger.shape
-    return sources.nbytes + spaces.nbytes + _WORD * blocks * _padded(experts)
+    return _Layout.of(merger, kernels).nbytes
 
 
 def _sources(linears: Sequence[MergedLinear]) -> Iterator[tuple[str, Array]]:

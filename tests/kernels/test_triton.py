@@ -31,6 +31,7 @@ from a2edit.kernels.triton.quantize_activation import (
     quantize_activation_kernel,
     warps_for,
 )
+from tests.processes import run_tests
 
 CHECKS = ("triton_checks.py", "triton_merge_checks.py")
 CAPABILITIES = (80, 89, 90, 120)
@@ -39,18 +40,7 @@ SHARED_BYTES, REGISTERS = 48 * 1024, 65536
 
 
 def checked(name: str, environment: dict[str, str]) -> None:
-    file = Path(__file__).with_name(name)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
-    done = subprocess.run(
-        command,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert re.search(r"\d\d passed", done.stdout), done.stdout
+    run_tests(Path(__file__).with_name(name), environment, r"\d\d passed")
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -7,8 +7,6 @@ its interpreter.
 import ctypes
 import json
 import os
-import re
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,6 +22,7 @@ from a2edit.runtime.manifest import MergeEntry
 from a2edit.runtime.merge import RouteMerger
 from a2edit.runtime.merge_device import DeviceMerger, merges_all, resident_bytes
 from a2edit.runtime.merge_kernels import MergeKernelEntry
+from tests.processes import run_tests
 from tests.runtime.host_cuda import HostCuda, HostDriver
 from tests.runtime.played_merge import (
     CASES,
@@ -188,14 +187,4 @@ def test_kernels_must_be_there_for_every_linear(tmp_path: Path) -> None:
 @pytest.mark.skipif(INTERPRETED, reason="this is that process")
 @pytest.mark.skipif(sys.platform != "linux", reason="Triton comes for Linux only")
 def test_the_kernel_itself_is_launched_right() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    done = subprocess.run(
-        command,
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert re.search(r"\d\d passed, 2 skipped", done.stdout), done.stdout
+    run_tests(Path(__file__), {"TRITON_INTERPRET": "1"}, r"\d\d passed, 2 skipped")
