@@ -114,10 +114,7 @@ class RouteMerger:
         At most `threads` linears lie in memory beside the one that the caller holds, so that a
         route larger than memory can be written to a file.
         """
-        blocks, experts = self.shape
-        if table.ndim != 2 or table.shape[0] < blocks or table.shape[1] != experts:
-            raise ValueError(f"a table is [{blocks}, {experts}], got {list(table.shape)}")
-        rows, scale = table.astype(np.float32), self.entry.scale
+        rows, scale = self.rows(table), self.entry.scale
         ahead: deque[Future[dict[str, Array]]] = deque()
         for linear in self.linears:
             if len(ahead) == self.threads:
@@ -125,6 +122,13 @@ class RouteMerger:
             ahead.append(self._pool.submit(linear.merged, rows[linear.block], scale))
         while ahead:
             yield ahead.popleft().result()
+
+    def rows(self, table: NDArray[np.floating]) -> NDArray[np.float32]:
+        """What a merge reads of a table R[L, N]; raises ValueError for one of another shape."""
+        blocks, experts = self.shape
+        if table.ndim != 2 or table.shape[0] < blocks or table.shape[1] != experts:
+            raise ValueError(f"a table is [{blocks}, {experts}], got {list(table.shape)}")
+        return table[:blocks].astype(np.float32)
 
     def rest(self) -> None:
         """Leave the mapped source to the system's file cache, whence its pages come back when read.

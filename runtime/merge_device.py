@@ -102,9 +102,7 @@ class DeviceMerger:
             DeviceMemoryError: it does not fit.
             EngineError: a kernel cannot be loaded.
         """
-        self._weights, self._scale = tuple(weights), merger.entry.scale
-        self._linears = tuple(merger.linears)
-        self._table = merger.shape
+        self._merger, self._weights = merger, tuple(weights)
         self._layout = layout = _Layout.of(merger, kernels)
         self._to = _Place.of({spec.name: spec.nbytes for spec in self._weights})
         self.nbytes = layout.nbytes
@@ -121,7 +119,7 @@ class DeviceMerger:
             self._sources = self._buffer(layout.sources.nbytes)
             self._workspace = self._buffer(layout.spaces.nbytes)
             self._rows = self._buffer(layout.rows)
-            for name, array in _sources(self._linears):
+            for name, array in _sources(merger.linears):
                 whole = np.ascontiguousarray(array)
                 self._stream.upload(whole, self._sources, layout.sources.offsets[name])
             self._stream.wait()
@@ -138,16 +136,14 @@ class DeviceMerger:
         """The weight set `name` for a table R[L, N], on the GPU (rows past the last block are not
         read); raises DeviceMemoryError where it has no room for one.
         """
-        blocks, experts = self._table
-        if table.ndim != 2 or table.shape[0] < blocks or table.shape[1] != experts:
-            raise ValueError(f"a table is [{blocks}, {experts}], got {list(table.shape)}")
-        rows = np.zeros((blocks, _padded(experts)), np.float32)
-        rows[:, :experts] = table[:blocks]
+        given = self._merger.rows(table)
+        rows = np.zeros((len(given), _padded(given.shape[1])), np.float32)
+        rows[:, : given.shape[1]] = given
         block = DeviceBuffer(self._to.nbytes)
         with _ONE_MERGE:
             self._stream.upload(rows, self._rows)
             self._stream.zero(self._workspace.address, self._workspace.nbytes)
-            for linear in self._linears:
+            for linear in self._merger.linears:
                 self._launch(linear, block)
             self._stream.wait()
         placed = {
@@ -191,7 +187,7 @@ class DeviceMerger:
 
     def _arguments(self, linear: MergedLinear, block: DeviceBuffer, space: int) -> list[Argument]:
         """In the kernel's order; what it does not read is given an address that it may."""
-        row = self._rows.address + _WORD * linear.block * _padded(self._table[1])
+        row = self._rows.address + _WORD * linear.block * _padded(self._merger.shape[1])
 
         def source(part: str) -> int:
             offset = self._layout.sources.offsets.get(f"{linear.name}.{part}")
@@ -209,7 +205,7 @@ class DeviceMerger:
             space,
         ]
         out, inner = linear.base.shape
-        sizes = [int32(out), int32(inner), float32(self._scale)]
+        sizes = [int32(out), int32(inner), float32(self._merger.entry.scale)]
         return [*map(pointer, addresses), *sizes]
 
 
